@@ -1,0 +1,1 @@
+"""Architectures that MONAI does not have, or not with the published key names and numerics."""
