@@ -1,0 +1,68 @@
+"""From a model card to a network: built for the task, filled from the file, with the report that proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from harness.adapters.interface import Task
+from harness.adapters.registry import adapter
+from harness.cards.model import ModelCard
+from harness.checkpoints.hashing import state_sha256
+from harness.checkpoints.matching import load
+from harness.checkpoints.reading import read
+from harness.checkpoints.report import LoadReport
+from harness.errors import UserError
+
+__all__ = ["Built", "build"]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network ready to train or to answer.
+
+    Attributes
+    ----------
+    network : nn.Module
+        On the CPU, float32.
+    adapter_version : str
+        Version of the family's adapter.
+    state_sha256 : str
+        Hash of the live parameters and buffers, after loading.
+    report : LoadReport or None
+        None where nothing was loaded (from scratch).
+    """
+
+    network: nn.Module
+    adapter_version: str
+    state_sha256: str
+    report: LoadReport | None
+
+
+def build(card: ModelCard, task: Task, options: Mapping[str, Any], weights: Path | None) -> Built:
+    """Build the network of a card; fill it from ``weights``, or leave it as initialised where that is None.
+
+    What stays fresh is initialised from torch's global generator, which the caller seeds.
+
+    Raises
+    ------
+    UserError
+        The card is listed as not supported, the file cannot be read, or it does not fill the network.
+    """
+    if not card.supported:
+        raise UserError(f"{card.id} is listed, not supported: {card.unsupported_reason}")
+    family = adapter(card.adapter)
+    network = family.build(card, task, options)
+    report = None
+    if weights is not None:
+        layout = card.checkpoint
+        if layout is None:
+            raise UserError(f"{card.id} has no published file to read {weights} as; use a card that describes it.")
+        raw = read(weights, layout.weights_key, layout.prefix)
+        translation = family.translate(card, raw.tensors, network, task)
+        report = load(network, raw.tensors, translation, family.encoder_prefixes(card), card.floor)
+    return Built(network, family.version, state_sha256(network.state_dict()), report)

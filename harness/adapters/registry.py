@@ -1,0 +1,46 @@
+"""Finding a family by the name its cards give: a file of this folder, or a plug-in's entry point."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import pkgutil
+from pathlib import Path
+
+from harness.adapters.interface import Adapter
+from harness.errors import UserError, unknown_name
+
+__all__ = ["ENTRY_POINT_GROUP", "adapter", "names"]
+
+ENTRY_POINT_GROUP = "harness.adapters"
+_MACHINERY = {"interface", "registry", "build"}
+
+
+def names() -> list[str]:
+    """Return every adapter name: files of this folder and plug-ins, without importing any of them."""
+    own = {module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])} - _MACHINERY
+    return sorted(own | {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)})
+
+
+def adapter(name: str) -> Adapter:
+    """Return the adapter called ``name``.
+
+    Raises
+    ------
+    UserError
+        Nobody provides it, or what provides it is not an `Adapter`.
+    """
+    points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=name)
+    if points:
+        found = next(iter(points)).load()
+    elif name in names():
+        found = getattr(importlib.import_module(f"harness.adapters.{name}"), "ADAPTER", None)
+    else:
+        raise unknown_name(
+            "adapter", name, names(), "A card's `adapter` names a file in harness/adapters or a plug-in."
+        )
+    if not isinstance(found, Adapter):
+        raise UserError(
+            f"Adapter {name!r} does not provide an instance of harness.adapters.interface.Adapter as ADAPTER."
+        )
+    return found
