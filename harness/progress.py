@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 __all__ = ["say", "track"]
@@ -33,7 +33,7 @@ def track(items: Iterable[T], what: str, total: int | None = None, start: int = 
     start : int
         How many were done before (a resumed run).
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = start + len(items)
     if sys.stderr.isatty():
         from tqdm import tqdm  # only a terminal needs it
