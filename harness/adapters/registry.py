@@ -13,7 +13,7 @@ from harness.errors import UserError, unknown_name
 __all__ = ["ENTRY_POINT_GROUP", "adapter", "names"]
 
 ENTRY_POINT_GROUP = "harness.adapters"
-_MACHINERY = {"interface", "registry", "build"}
+_MACHINERY = {"interface", "registry", "build", "weights"}
 
 
 def names() -> list[str]:

@@ -1,0 +1,225 @@
+"""Typed configuration: what a person may choose. Hydra composes it once per command, pydantic validates it.
+
+Facts (what a model or a data set is) are cards; the configuration only names them and cannot override them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.cards.base import explain
+from harness.data.contract import InputChoice
+from harness.data.settings import Augmentation, Patches
+from harness.errors import UserError, nearest
+from harness.files import canonical_json, sha256_hex
+from harness.inference.settings import Inference
+from harness.resources import shipped
+from harness.training.settings import Training
+
+__all__ = ["Executor", "PretrainConfig", "Protocol", "RunConfig", "Scoring", "compose", "pretrain_config", "run_config"]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scoring(_Config):
+    """What is measured, on the scan's own grid, and what an empty mask counts."""
+
+    metrics: tuple[str, ...] = ("dice", "hd95")
+    policy: str = "adopted"
+
+
+class Protocol(_Config):
+    """Everything between the data as they are and the score, except the facts on the cards."""
+
+    name: str
+    title: str
+    source: str = Field(description="where the recipe is published, or that it is ours")
+    input: InputChoice = InputChoice()
+    network: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options per adapter, such as models_genesis: {normalization: running}"
+    )
+    patches: Patches
+    augmentation: Augmentation = Augmentation()
+    training: Training
+    inference: Inference = Inference()
+    scoring: Scoring = Scoring()
+
+
+class Executor(_Config):
+    """Where cells run."""
+
+    name: Literal["local"] = "local"
+    workers: int = Field(default=2, ge=0, description="processes or threads for reading and scoring")
+
+
+class _Where(_Config):
+    """The part that says where things lie and run. It never enters a record or a hash."""
+
+    executor: Executor = Executor()
+    device: str = "auto"
+    threads: int | None = Field(default=None, gt=0, description="CPU threads; null: what torch chooses")
+    out: Path = Path("runs")
+    cache: Path | None = Field(default=None, description="prepared volumes; null: $HARNESS_CACHE or the user's cache")
+    data_root: Path | None = None
+    weights: Path | None = Field(default=None, description="the checkpoint file; null: found as the card says")
+    cards: tuple[Path, ...] = ()
+    submitter: str = "unknown"
+
+
+_WHERE = frozenset(_Where.model_fields)
+
+
+class RunConfig(_Where):
+    """One cell, and where to run it."""
+
+    model: str
+    dataset: str
+    init: Literal["pretrained", "scratch"] = "pretrained"
+    split: str | None = None
+    fold: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0)
+    label_fraction: float = Field(default=1.0, gt=0, le=1)
+    subset_seed: int = Field(default=0, ge=0)
+    protocol: Protocol
+
+    def science(self) -> dict[str, Any]:
+        """Return what can change a result: the configuration without paths, device and executor."""
+        return self.model_dump(mode="json", exclude=set(_WHERE))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of `science`."""
+        return sha256_hex(canonical_json(self.science()))
+
+    @property
+    def cell(self) -> str:
+        """The name of the cell's folder: readable, and unique through the first digits of its hash."""
+        parts = [self.dataset, self.model, self.init, f"fold{self.fold}", f"seed{self.seed}", self.protocol.name]
+        return "-".join([*parts, self.sha256[:8]])
+
+
+class PretrainConfig(_Where):
+    """One pretraining run, and where to run it."""
+
+    model: str
+    name: str = Field(pattern=r"^[a-z0-9_]+$", description="variant of the weight set that comes out")
+    dataset: str
+    held_out: tuple[str, ...] = Field(default=(), description="volumes kept apart to measure the pretext task on")
+    seed: int = Field(default=0, ge=0)
+    input: InputChoice = InputChoice()
+    recipe: dict[str, Any] = Field(description="validated by the recipe that its `name` names")
+    network: dict[str, Any] = Field(default_factory=dict, description="options of the adapter")
+    training: Training
+
+    def science(self) -> dict[str, Any]:
+        """Return what can change a result."""
+        return self.model_dump(mode="json", exclude=set(_WHERE))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of `science`."""
+        return sha256_hex(canonical_json(self.science()))
+
+    @property
+    def cell(self) -> str:
+        """The name of the run's folder."""
+        return "-".join([self.dataset, self.model, "pretrain", f"seed{self.seed}", self.sha256[:8]])
+
+
+ConfigT = TypeVar("ConfigT", bound=_Config)
+
+
+def run_config(overrides: Sequence[str], config_dir: Path | None = None) -> RunConfig:
+    """Compose and validate the configuration of one cell from Hydra overrides such as ``protocol=demo_ct``."""
+    return _validated(RunConfig, compose("run", overrides, config_dir))
+
+
+def pretrain_config(overrides: Sequence[str], config_dir: Path | None = None) -> PretrainConfig:
+    """Compose and validate the configuration of one pretraining run."""
+    return _validated(PretrainConfig, compose("pretrain", overrides, config_dir))
+
+
+def compose(name: str, overrides: Sequence[str], config_dir: Path | None = None) -> dict[str, Any]:
+    """Let Hydra compose ``configs/<name>.yaml`` with overrides.
+
+    Parameters
+    ----------
+    name : str
+        ``run`` or ``pretrain``.
+    overrides : sequence of str
+        In Hydra's grammar.
+    config_dir : Path, optional
+        A folder of the user's own groups, searched after the shipped ones.
+
+    Raises
+    ------
+    UserError
+        An override names a group, an option or a key that does not exist, or a value is missing.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if config_dir is not None and not config_dir.is_dir():
+        raise UserError(f"There is no folder {config_dir}. --config-dir names a folder with groups such as protocol/.")
+    search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
+    try:
+        with initialize_config_dir(config_dir=str(shipped("configs")), version_base="1.3"):
+            composed = hydra_compose(config_name=name, overrides=[*overrides, *search])
+        missing = sorted(OmegaConf.missing_keys(composed))
+        if missing:
+            example = "harness run model=models_genesis.narrow8 dataset=ct_headneck_oar init=scratch protocol=demo_ct"
+            raise UserError(f"Say which {', '.join(missing)}: for example `{example}`.")
+        content = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain_hydra(str(error), overrides, name)) from error
+    return {str(key): value for key, value in dict(content).items()}
+
+
+def _validated(kind: type[ConfigT], content: dict[str, Any]) -> ConfigT:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"The configuration is not valid: {explain(error, kind)}") from error
+
+
+def _explain_hydra(message: str, overrides: Iterable[str], name: str) -> str:
+    """Turn Hydra's complaint into one paragraph with the nearest name that would have worked."""
+    first = " ".join(line.strip() for line in message.splitlines() if line.strip())
+    first = first.split("Config search path")[0].split("Set the environment variable")[0].strip()
+    folders = {path.name: [option.stem for option in path.glob("*.yaml")] for path in shipped("configs").iterdir()}
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key in folders and folders[key] and value not in folders[key]:
+            guess = nearest(value, folders[key])
+            known = ", ".join(sorted(folders[key]))
+            hint = f" Did you mean {key}={guess}?" if guess else ""
+            return f"There is no {key} called {value!r}.{hint} Known: {known}."
+    keys = _known_keys(RunConfig if name == "run" else PretrainConfig)
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key not in keys and key in message:
+            guess = nearest(key, keys)
+            hint = f" Did you mean {guess}?" if guess else ""
+            return (
+                f"The override {override!r} names nothing that can be chosen.{hint} "
+                "Facts about models and data sets are on their cards and cannot be overridden."
+            )
+    return f"The overrides do not compose: {first}"
+
+
+def _known_keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, field in kind.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+    return keys

@@ -1,0 +1,117 @@
+"""The folder that executing a cell leaves behind: its parts, its state, and the lock of whoever works in it.
+
+::
+
+    <out>/<cell>/run.json       state and dates, for people and for `harness list runs`; never hashed
+                 lock           held by the process that works here
+                 checkpoints/   resumable state
+                 predictions/   one label map per scored case, in the scan's own grid
+                 record/        the record, complete once record.json is there
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from harness.errors import HarnessError
+from harness.files import write_json
+
+__all__ = ["RunFolder", "claim_folder"]
+
+State = Literal["running", "complete", "failed", "diverged"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the loop keeps its state."""
+        return self.path / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        """Label maps, one NIfTI file per scored case."""
+        return self.path / "predictions"
+
+    @property
+    def record(self) -> Path:
+        """The record's folder."""
+        return self.path / "record"
+
+    @property
+    def log(self) -> Path:
+        """The curve while it grows; the record holds a copy."""
+        return self.path / "log.jsonl"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the record is there; it is written last."""
+        return (self.record / "record.json").is_file()
+
+    @property
+    def resumes(self) -> int:
+        """How often work here was taken up again after an interruption."""
+        return int(self._read().get("resumes", 0))
+
+    def begin(self) -> None:
+        """Note that work starts, or is taken up again."""
+        known = self._read()
+        self._write("running", None, known, resumes=int(known["resumes"]) + 1 if known else 0)
+
+    def end(self, state: State, error: str | None = None) -> None:
+        """Note how it ended."""
+        known = self._read()
+        self._write(state, error, known, resumes=int(known.get("resumes", 0)))
+
+    def _write(self, state: State, error: str | None, known: dict[str, Any], resumes: int) -> None:
+        content = {"state": state, "error": error, "started": known.get("started", _now()), "updated": _now()}
+        write_json(self.path / "run.json", {**content, "resumes": resumes})
+
+    def _read(self) -> dict[str, Any]:
+        path = self.path / "run.json"
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return content
+
+
+@contextmanager
+def claim_folder(path: Path) -> Iterator[RunFolder]:
+    """Hold a run's folder alone; the operating system lets go of it when the process dies, however it dies.
+
+    Raises
+    ------
+    HarnessError
+        Another process works in it, or it cannot be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / "lock")
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise HarnessError(
+            f"Another process is executing this run ({path}). Wait for it, or stop it; the same command then goes on "
+            "from its last checkpoint."
+        ) from error
+    except OSError as error:
+        raise HarnessError(
+            f"Cannot write to {path}: {error.strerror}. Choose another folder with out=DIR or fix its permissions."
+        ) from error
+    try:
+        yield RunFolder(path)
+    finally:
+        lock.release()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,88 @@
+"""From a network to scored scans: predict, put back into the scan's own grid, compare with the reference there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from harness.data.cache import Cache
+from harness.data.layouts import Case
+from harness.data.reading import read
+from harness.inference.native import restore, to_labels
+from harness.inference.settings import Inference
+from harness.inference.sliding_window import predict_logits
+from harness.scoring import score
+
+__all__ = ["Evaluator"]
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Predicts and scores whole scans.
+
+    Attributes
+    ----------
+    cache : Cache
+        Prepared volumes and the way back to each scan's grid.
+    cases : mapping of str to Case
+        Where the references lie.
+    classes : mapping of str to tuple of int
+        Label values that make up each scored class.
+    activation : {"softmax", "sigmoid"}
+        What the network's logits mean.
+    patch : tuple of int
+        Size of the sliding window, in the network's axes.
+    settings : Inference
+        Overlap, blending, window batch, test-time flips.
+    device : torch.device
+        Where the network lives.
+    """
+
+    cache: Cache
+    cases: Mapping[str, Case]
+    classes: Mapping[str, tuple[int, ...]]
+    activation: Literal["softmax", "sigmoid"]
+    patch: tuple[int, int, int]
+    settings: Inference
+    device: torch.device
+
+    def predict(self, network: nn.Module, case: str) -> NDArray[np.integer[Any]]:
+        """Return the label map of one scan, in its own grid and with the data set's label values."""
+        prepared = self.cache.case(case)
+        volume = torch.from_numpy(np.asarray(prepared.image, dtype=np.float32))
+        logits = predict_logits(network, volume, self.settings, self.patch, self.device)
+        indices = restore(to_labels(logits, self.activation), prepared.spec)
+        values = np.asarray(self.cache.label_values)
+        kind = np.uint8 if values.max() < 256 else np.uint16
+        return values.astype(kind)[indices]
+
+    def score(self, prediction: NDArray[np.integer[Any]], case: str, metrics: Sequence[str]) -> list[Row]:
+        """Return one row per class and metric, as `harness.scoring.score` gives them, with the case's id."""
+        where = self.cases[case].label
+        if where is None:
+            raise ValueError(f"case {case} has no reference to be scored against")
+        reference = read(where)
+        classes = {name: list(values) for name, values in self.classes.items()}
+        rows = score(prediction, reference.data.astype(np.int32), reference.grid.spacing, classes, list(metrics))
+        return [{**row, "case_id": case, "spacing": reference.grid.spacing} for row in rows]
+
+    def mean_dice(self, network: nn.Module, cases: Sequence[str]) -> float:
+        """Return the mean over cases of the mean Dice over classes; what is empty in both counts nowhere."""
+        means = []
+        for case in cases:
+            values = [float(row["value"]) for row in self.score(self.predict(network, case), case, ["dice"])]
+            defined = [value for value in values if not math.isnan(value)]
+            if defined:
+                means.append(sum(defined) / len(defined))
+        if not means:
+            raise ValueError("no validation case has any class, so there is nothing to select by")
+        return sum(means) / len(means)

@@ -1,0 +1,46 @@
+"""Fine-tuning for segmentation: patches in, logits out, and a validation on whole scans in their own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from torch import Tensor, nn
+
+from harness.data.patches import PatchSource
+from harness.training.objective import SegmentationLoss
+
+__all__ = ["SegmentationTask"]
+
+
+class SegmentationTask:
+    """What `harness.training.loop.fit` trains when a model is fine-tuned.
+
+    Parameters
+    ----------
+    source : PatchSource
+        Batches as a function of the step.
+    loss : SegmentationLoss
+        On logits and labels.
+    score : callable
+        Takes the network, returns the mean Dice over the validation cases; called only by ``best_val`` selection.
+    workers : int
+        Threads that prepare batches ahead.
+    """
+
+    def __init__(
+        self, source: PatchSource, loss: SegmentationLoss, score: Callable[[nn.Module], float], workers: int
+    ) -> None:
+        self._source, self._loss, self._score, self._workers = source, loss, score, workers
+
+    def batches(self, start: int, stop: int) -> Iterator[Mapping[str, Tensor]]:
+        """Yield the batches of the steps ``start`` to ``stop`` (exclusive)."""
+        return self._source.loader(start, stop, self._workers)
+
+    def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of one batch."""
+        loss: Tensor = self._loss(network(batch["image"]), batch["label"])
+        return loss
+
+    def validate(self, network: nn.Module) -> float:
+        """Return the mean Dice over the validation cases."""
+        return self._score(network)
