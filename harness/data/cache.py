@@ -1,0 +1,138 @@
+"""The cache of prepared cases: one folder per case, whole or absent, opened as memory maps when first needed.
+
+Layout, all written by `harness.data.preprocessing`::
+
+    <root>/<key>/settings.json             what the key was made of
+    <root>/<key>/<case key>/image.npy      (C, a, b, c) float16 or float32
+                            label.npy      (a, b, c) uint8 or uint16 class indices; absent without labels
+                            foreground.npy flat voxel indices into (a, b, c), class after class
+                            spec.json      geometry, fill values, and how many indices belong to which class
+
+Both keys are hashes of content, so a cache is never stale: other data or other settings are other folders.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import HarnessError, unknown_name
+from harness.grid import GridSpec
+
+__all__ = ["FOREGROUND", "IMAGE", "LABEL", "SPEC", "Cache", "PreparedCase"]
+
+IMAGE, LABEL, FOREGROUND, SPEC = "image.npy", "label.npy", "foreground.npy", "spec.json"
+_OPEN_CASES = 64  # each open map holds a file descriptor, and many systems allow 1024 of them to a process
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One prepared case.
+
+    Attributes
+    ----------
+    image : memory map of shape (C, a, b, c)
+        float16 or float32. Writing to it changes this process's copy only.
+    label : memory map of shape (a, b, c) or None
+        Class indices: positions in the card's sorted label values.
+    foreground : dict of int to ndarray
+        Class index to flat voxel indices into (a, b, c); classes that the case lacks are absent.
+    spec : GridSpec
+        The way back to the scan's own grid.
+    fill : tuple of float
+        Per channel, what padding is filled with: the value of background.
+    """
+
+    image: NDArray[Any]
+    label: NDArray[Any] | None
+    foreground: Mapping[int, NDArray[Any]]
+    spec: GridSpec
+    fill: tuple[float, ...]
+
+
+class Cache:
+    """Prepared cases by id. Safe for threads; memory does not grow with the number of cases.
+
+    Parameters
+    ----------
+    folders : mapping of str to Path
+        Case id to its folder.
+    label_values : tuple of int
+        The label value that each class index stands for; empty without labels.
+    """
+
+    def __init__(self, folders: Mapping[str, Path], label_values: tuple[int, ...] = ()) -> None:
+        self._folders = dict(folders)
+        self.label_values = label_values
+        self._open: OrderedDict[str, PreparedCase] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._folders)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._folders)
+
+    def __contains__(self, case: object) -> bool:
+        return case in self._folders
+
+    def require(self, case: str) -> Path:
+        """Return the folder of a case.
+
+        Raises
+        ------
+        UserError
+            The cache does not hold it.
+        """
+        if case not in self._folders:
+            raise unknown_name("prepared case", case, self._folders)
+        return self._folders[case]
+
+    def case(self, case: str) -> PreparedCase:
+        """Open a case, or return it where it is still open.
+
+        Raises
+        ------
+        UserError
+            The cache does not hold it.
+        HarnessError
+            Its files are gone or damaged.
+        """
+        with self._lock:
+            if case in self._open:
+                self._open.move_to_end(case)
+                return self._open[case]
+        prepared = _open(self.require(case))
+        with self._lock:
+            self._open[case] = prepared
+            while len(self._open) > _OPEN_CASES:
+                self._open.popitem(last=False)
+        return prepared
+
+
+def _open(folder: Path) -> PreparedCase:
+    try:
+        spec = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        # Copy-on-write maps: torch warns about read-only arrays, and nothing here writes to them.
+        image = np.load(folder / IMAGE, mmap_mode="c")
+        label = np.load(folder / LABEL, mmap_mode="c") if spec["has_label"] else None
+        indices = np.load(folder / FOREGROUND, mmap_mode="c") if spec["foreground"] else np.empty(0, np.uint32)
+    except (OSError, ValueError, KeyError) as error:
+        raise HarnessError(
+            f"The prepared case in {folder} cannot be read: {error}. Somebody removed or changed its files while they "
+            "were in use. Delete that folder and start again; it will be made anew."
+        ) from error
+    ends = np.cumsum([count for _, count in spec["foreground"]]).tolist()
+    foreground = {
+        label_class: indices[end - count : end]
+        for (label_class, count), end in zip(spec["foreground"], ends, strict=True)
+    }
+    return PreparedCase(image, label, foreground, GridSpec.from_json(spec["grid"]), tuple(spec["fill"]))
