@@ -102,8 +102,9 @@ def _read_torch(path: Path) -> Any:
             "and use that file."
         ) from error
     except (EOFError, RuntimeError, ValueError, OSError, KeyError) as error:
+        what = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UserError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: {str(error).splitlines()[0][:200]}. "
+            f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: {what}. "
             "It is probably cut off or not a torch file. Download it again and compare its size with the model card."
         ) from error
 
