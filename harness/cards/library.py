@@ -42,7 +42,7 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - both are safe loaders
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}. Mend the line it names.") from error
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}. Mend that line.") from error
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
 
