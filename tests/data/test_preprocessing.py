@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,16 +244,16 @@ def test_open_files_do_not_grow_with_the_number_of_cases(card, scans, tmp_path):
     for index in range(100):
         scans.add(f"case{index}", np.full((4, 4, 4), index, np.int16), np.ones((4, 4, 4), np.uint8))
     cache = prepare(card, scans.cases, scans.cases, Preprocessing(), tmp_path / "cache")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for index in range(100):
         assert cache.case(f"case{index}").image[0, 0, 0, 0] == index
-    assert len(os.listdir("/proc/self/fd")) - before <= 3 * 64
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= 3 * 64
 
 
 def test_a_damaged_cache_says_which_folder_to_delete(card, ct_scans, tmp_path):
     cache = prepare(card, ct_scans.cases, ct_scans.cases, Preprocessing(), tmp_path / "cache")
     image = cache.require("case0") / "image.npy"
     image.write_bytes(image.read_bytes()[:1000])
-    with pytest.raises(Exception, match=f"Delete that folder") as caught:
+    with pytest.raises(Exception, match="Delete that folder") as caught:
         cache.case("case0")
     assert caught.value.exit_code == 1
