@@ -1,0 +1,1 @@
+"""Data: reading volumes, layouts, checks, fingerprints, splits, preprocessing, patches, synthetic volumes."""

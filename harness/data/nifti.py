@@ -1,0 +1,253 @@
+"""NIfTI files: read fast and exactly as nibabel would, and label maps written back with the input's own geometry.
+
+nibabel parses the header and picks the affine; decompression goes through ISA-L at once, with the size that the gzip
+trailer promises, which is what makes it faster. SimpleITK is never asked for a NIfTI file, because it silently reads
+``x.nii`` for ``x.nii.gz`` where both exist.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.volume import Volume
+from harness.errors import UserError
+from harness.files import atomic_path
+from harness.grid import Grid
+
+__all__ = ["is_nifti", "read_nifti", "write_labels"]
+
+_GZIP = b"\x1f\x8b"
+_MAX_DEFLATE_RATIO = 1032  # no deflate stream expands more, so a larger promised size is no size
+_UNITS = {0: "unknown", 1: "m", 2: "mm", 3: "µm"}
+_quiet = logging.getLogger("harness.data.nifti.header")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+
+
+def is_nifti(path: Path) -> bool:
+    """Tell by its name whether a file is NIfTI."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def read_nifti(path: Path) -> Volume:
+    """Read one ``.nii`` or ``.nii.gz`` file; the errors are those of `harness.data.reading.read`."""
+    content = _content(path)
+    header = _header(content, path)
+    data = _voxels(content, header, path)
+    affine, facts = _affine(header, path)
+    while data.ndim > 3 and 1 in data.shape[3:]:
+        data = data.squeeze(axis=3 + data.shape[3:].index(1))
+    if data.ndim not in (3, 4):
+        raise UserError(
+            f"{path} has shape {data.shape}; three axes of space and at most one of channels can be read. "
+            "Split it into volumes."
+        )
+    return Volume(
+        data=data,
+        grid=Grid((data.shape[0], data.shape[1], data.shape[2]), tuple(map(tuple, affine))),
+        path=path,
+        dtype=header.get_data_dtype(),
+        header=facts,
+        raw_header=bytes(content[: int(header["sizeof_hdr"])]),
+    )
+
+
+def write_labels(path: Path, labels: NDArray[Any], like: Volume | Path) -> None:
+    """Write a label map as NIfTI on the grid of ``like``, whole or not at all; the same input gives the same bytes.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.nii`` or ``.nii.gz``.
+    labels : ndarray of int, shape (a, b, c)
+        In the stored axis order of ``like``. Stored as uint8, or uint16 where a value needs it.
+    like : Volume or Path
+        The scan. Where it is NIfTI, its affines, codes and units are copied bit by bit.
+
+    Raises
+    ------
+    UserError
+        The shape differs from the scan's, a label is negative or above 65535, or the name is not a NIfTI name.
+    HarnessError
+        The file cannot be written.
+    """
+    import nibabel
+    from isal import isal_zlib
+
+    if isinstance(like, Path):
+        from harness.data.reading import read
+
+        like = read(like)
+    if not is_nifti(path):
+        raise UserError(f"Labels are written as NIfTI, so {path.name} must end in .nii.gz or .nii.")
+    if labels.shape != like.grid.shape:
+        raise UserError(f"The labels have shape {labels.shape}, the scan {like.path} has {like.grid.shape}.")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() > np.iinfo(np.uint16).max:
+        raise UserError(f"Labels are integers from 0 to 65535; found {labels.dtype}, {labels.min()} to {labels.max()}.")
+    dtype = np.uint8 if labels.max() <= np.iinfo(np.uint8).max else np.uint16
+
+    header = nibabel.Nifti1Header()
+    if like.raw_header is not None:
+        own = _header(like.raw_header, like.path)
+        if isinstance(own, nibabel.Nifti2Header):
+            header = nibabel.Nifti2Header()
+        elif own.endianness != header.endianness:
+            header = nibabel.Nifti1Header(endianness=own.endianness)
+        geometry = ("pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "xyzt_units")
+        for name in (*geometry, "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"):
+            header[name] = own[name]
+        header["pixdim"][4:] = 1
+    else:
+        header.set_sform(like.grid.matrix, code="scanner")
+        header.set_xyzt_units("mm")
+    header.set_data_shape(labels.shape)
+    if like.raw_header is None:
+        header.set_zooms(like.grid.spacing)
+    header.set_data_dtype(dtype)
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["vox_offset"] = header.single_vox_offset
+    stored = labels.astype(header.get_data_dtype())
+    body = header.binaryblock + bytes(4) + stored.tobytes(order="F")  # four zero bytes: no header extension
+    if path.name.lower().endswith(".gz"):
+        body = isal_zlib.compress(body, level=2, wbits=31)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(body)
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of the file, decompressed."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}. Check the path and its permissions.") from error
+    packed, named = content.startswith(_GZIP), path.name.lower().endswith(".gz")
+    if packed != named:
+        right = path.name.lower().removesuffix(".gz") + (".gz" if packed else "")
+        raise UserError(
+            f"{path} is {'' if packed else 'not '}compressed with gzip, which its name denies. "
+            f"Rename it to {right}, or download it again if it is no NIfTI file at all."
+        )
+    return _decompress(content, path) if packed else content
+
+
+def _decompress(content: bytes, path: Path) -> bytes:
+    from isal import igzip_lib, isal_zlib
+
+    damaged: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub calls the class an instance
+    promised = min(int.from_bytes(content[-4:], "little"), _MAX_DEFLATE_RATIO * len(content))
+    try:
+        whole = isal_zlib.decompress(content, wbits=31, bufsize=max(promised, 1))
+        if len(whole) == promised:
+            return whole
+        # Several gzip members in one file (bgzip, or parts joined): one after the other.
+        members, rest = [], content
+        while rest.startswith(_GZIP):
+            member = isal_zlib.decompressobj(wbits=31)
+            members.append(member.decompress(rest))
+            if not member.eof:
+                raise damaged("incomplete or truncated stream")
+            rest = member.unused_data
+        return b"".join(members)
+    except damaged as error:
+        raise UserError(
+            f"{path} cannot be decompressed ({error}): the file is damaged or was cut off while it was copied "
+            f"({len(content)} bytes). Copy or download it again."
+        ) from error
+
+
+def _header(content: bytes, path: Path) -> Any:
+    import nibabel
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    kinds = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
+    size = next((n for n in kinds if content[:4] in (n.to_bytes(4, "little"), n.to_bytes(4, "big"))), None)
+    if size is None:
+        raise UserError(
+            f"{path} does not begin like a NIfTI file (its first bytes are {content[:4]!r}). Check what it really is."
+        )
+    try:
+        header = kinds[size].from_fileobj(io.BytesIO(content[:size]), check=False)
+        header.check_fix(logger=_quiet, error_level=40)
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, WrapStructError) as error:
+        raise UserError(f"The header of {path} cannot be read: {error}. Export the file again.") from error
+    magic = header["magic"].item()
+    if magic[:3] not in (b"n+1", b"n+2"):
+        raise UserError(
+            f"{path} is one half of a header and image pair, or an Analyze file (magic {magic!r}). "
+            "Convert it to a single .nii.gz."
+        )
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise UserError(
+            f"{path} stores voxels of type {header.get_value_label('datatype')}; only integers and floats of up to "
+            "64 bits are scans or labels. Convert it."
+        )
+    return header
+
+
+def _voxels(content: bytes, header: Any, path: Path) -> NDArray[Any]:
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.volumeutils import apply_read_scaling
+
+    shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header["vox_offset"])
+    needed = offset + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    if len(shape) < 3 or min(shape) < 1:
+        raise UserError(f"{path} has shape {shape}; a volume needs three axes with at least one voxel each.")
+    if len(content) < needed:
+        raise UserError(
+            f"{path} ends after {len(content)} bytes of decompressed content; its header announces {needed} for shape "
+            f"{shape} and type {dtype.name}. The file was cut off; copy or download it again."
+        )
+    try:
+        slope, inter = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise UserError(f"The intensity scaling in the header of {path} cannot be used: {error}.") from error
+    stored = np.frombuffer(content, dtype, count=int(np.prod(shape)), offset=offset).reshape(shape, order="F")
+    native = stored.astype(dtype.newbyteorder("="), copy=False)
+    if slope is None:
+        return native
+    scaled: NDArray[Any] = apply_read_scaling(native, np.float64(slope), np.float64(inter))
+    return scaled
+
+
+def _affine(header: Any, path: Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Return the affine that nibabel would use (sform, else qform, else spacing alone) and the header's facts."""
+    from nibabel.spatialimages import HeaderDataError
+
+    unit = _UNITS.get(int(header["xyzt_units"]) & 7, "unknown")
+    if unit in ("m", "µm"):
+        raise UserError(
+            f"The header of {path} gives lengths in {unit}; every spacing would be wrong by orders of magnitude. "
+            "Rewrite the header in mm."
+        )
+    try:
+        sform, sform_code = header.get_sform(coded=True)
+        qform, qform_code = header.get_qform(coded=True)
+        affine = header.get_best_affine()
+    except HeaderDataError as error:
+        raise UserError(f"The orientation in the header of {path} cannot be read: {error}.") from error
+    slope, inter = header.get_slope_inter()
+    apart = None
+    if sform is not None and qform is not None:
+        shape = header.get_data_shape()[:3]
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape], indexing="ij")).reshape(3, -1)
+        moved = (sform - qform) @ np.vstack([corners, np.ones(corners.shape[1])])
+        apart = float(np.sqrt((moved**2).sum(axis=0)).max())
+    return affine, {
+        "format": "NIfTI-1" if int(header["sizeof_hdr"]) == 348 else "NIfTI-2",
+        "byte_order": "little" if header.endianness == "<" else "big",
+        "qform_code": int(qform_code),
+        "sform_code": int(sform_code),
+        "affine_from": "sform" if sform_code else "qform" if qform_code else "spacing",
+        "qform_sform_apart_mm": apart,
+        "unit": unit,
+        "slope": slope,
+        "inter": inter,
+    }

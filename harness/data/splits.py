@@ -1,0 +1,155 @@
+"""Which cases train, validate and test: a split of the card, a fold of it, and nested shares of its training cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.cards.dataset import DatasetCard, Split, ids_sha256
+from harness.errors import UserError, unknown_name
+from harness.files import canonical_json, sha256_hex
+
+__all__ = ["ResolvedSplit", "make_folds", "resolve", "subset"]
+
+ScoredRole = Literal["test", "val_independent", "val_used_for_selection"]
+
+
+@dataclass(frozen=True)
+class ResolvedSplit:
+    """The cases of one run.
+
+    Attributes
+    ----------
+    id : str
+        Of the split.
+    sha256 : str
+        Of the whole split (every part, before a share of the training cases was taken).
+    fold, n_folds : int
+        Which fold validates, of how many; 0 of 1 for a fixed split.
+    train, val, test : tuple of str
+        Case ids, sorted.
+    scored : tuple of str
+        The cases whose scores are recorded: the test cases, or the validation cases where there is no test.
+    scored_role : {"test", "val_independent", "val_used_for_selection"}
+        ``val_used_for_selection`` wherever validation cases are scored; who selects nothing by them may weaken it.
+    label_fraction : float
+        Share of the training cases that is used, above 0 and at most 1.
+    subset_seed : int
+        Which share.
+    """
+
+    id: str
+    sha256: str
+    fold: int
+    n_folds: int
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+    scored: tuple[str, ...]
+    scored_role: ScoredRole
+    label_fraction: float
+    subset_seed: int
+
+
+def resolve(
+    card: DatasetCard, split_id: str | None = None, fold: int = 0, label_fraction: float = 1.0, seed: int = 0
+) -> ResolvedSplit:
+    """Choose the cases of a run.
+
+    Parameters
+    ----------
+    card : DatasetCard
+        With its splits.
+    split_id : str, optional
+        The first split of the card by default.
+    fold : int
+        Which fold validates; 0 for a split without folds.
+    label_fraction : float
+        Share of the training cases to use. Shares with one seed are nested: 0.1 is a part of 0.25.
+    seed : int
+        Which draw of the share.
+
+    Raises
+    ------
+    UserError
+        The card has no such split or fold, or the share is not above 0 and at most 1.
+    """
+    if not card.splits:
+        raise UserError(f"The data set {card.id!r} has no split. Add one to splits.yaml beside its card.")
+    splits = {split.id: split for split in card.splits}
+    if split_id is not None and split_id not in splits:
+        raise unknown_name("split", split_id, splits, f"They belong to the data set {card.id!r}.")
+    split = splits[split_id] if split_id is not None else card.splits[0]
+    if not 0 < label_fraction <= 1:
+        raise UserError(f"The label fraction must be above 0 and at most 1; found {label_fraction}.")
+    folds = _folds(split)
+    if not 0 <= fold < max(1, len(folds)):
+        raise UserError(f"The split {split.id!r} has the folds 0 to {max(1, len(folds)) - 1}; found fold={fold}.")
+    if folds:
+        val = folds[fold]
+        train = tuple(case for number, ids in enumerate(folds) if number != fold for case in ids)
+    else:
+        train, val = split.parts.get("train", ()), split.parts.get("val", ())
+    test = split.parts.get("test", ())
+    return ResolvedSplit(
+        id=split.id,
+        sha256=split_sha256(split),
+        fold=fold,
+        n_folds=max(1, len(folds)),
+        train=subset(train, label_fraction, seed, f"{card.id}/{split.id}/{fold}"),
+        val=tuple(sorted(val)),
+        test=tuple(sorted(test)),
+        scored=tuple(sorted(test or val)),
+        scored_role="test" if test else "val_used_for_selection",
+        label_fraction=label_fraction,
+        subset_seed=seed,
+    )
+
+
+def subset(ids: Iterable[str], fraction: float, seed: int, name: str) -> tuple[str, ...]:
+    """Return a share of the ids, sorted, never less than one.
+
+    The ids are put in the order of SHA-256 of ``name/seed/id`` and the first are taken, so that shares are nested,
+    the same everywhere, and do not depend on any random generator.
+    """
+    order = sorted(ids, key=lambda case: sha256_hex(f"{name}/{seed}/{case}"))
+    # The small slack keeps 0.07 * 100 = 7.000000000000001 from being eight cases.
+    return tuple(sorted(order[: math.ceil(fraction * len(order) - 1e-9)]))
+
+
+def split_sha256(split: Split) -> str:
+    """Return the hash of a split: of the hashes of its parts by name, so that the order of ids does not matter."""
+    return sha256_hex(canonical_json({part: ids_sha256(ids) for part, ids in split.parts.items()}))
+
+
+def make_folds(ids: Sequence[str], num_folds: int, seed: int, name: str) -> Split:
+    """Divide cases into folds of nearly equal size, for data that come without a split.
+
+    Raises
+    ------
+    UserError
+        There are fewer cases than folds, or fewer than two folds.
+    """
+    if not 2 <= num_folds <= len(set(ids)):
+        raise UserError(f"{len(set(ids))} cases cannot make {num_folds} folds of one case or more (and two at least).")
+    order = sorted(set(ids), key=lambda case: sha256_hex(f"{name}/{seed}/{case}"))
+    parts: Mapping[str, tuple[str, ...]] = {
+        f"fold{number}": tuple(sorted(order[number::num_folds])) for number in range(num_folds)
+    }
+    return Split(
+        id=name,
+        source=f"made here: the ids in the order of SHA-256 of {name}/{seed}/id, dealt out to {num_folds} folds",
+        parts=dict(parts),
+        sha256={part: ids_sha256(cases) for part, cases in parts.items()},
+    )
+
+
+def _folds(split: Split) -> list[tuple[str, ...]]:
+    """Return the parts fold0 … foldN in order, or none for a fixed split; UserError where one is missing."""
+    named = [part for part in split.parts if part.startswith("fold")]
+    expected = [f"fold{number}" for number in range(len(named))]
+    if sorted(named) != sorted(expected):
+        raise UserError(f"The folds of the split {split.id!r} are {sorted(named)}; they must be numbered from fold0.")
+    return [split.parts[part] for part in expected]
