@@ -1,0 +1,259 @@
+"""One case opened once: what is in it (`CaseFacts`) and what is wrong with it (`Finding`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.cards.dataset import DatasetCard
+from harness.data.fingerprint import file_hash, join_hashes
+from harness.data.layouts import Case
+from harness.data.reading import Volume, as_labels, read
+from harness.errors import UserError
+from harness.grid import Grid
+
+__all__ = ["CaseFacts", "Finding", "Level", "inspect_case"]
+
+Level = Literal["error", "warning"]
+SAME_AFFINE = 1e-3  # entries of two affines may differ by this much; files round them differently
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: where, what was expected, what was found, and how to mend it.
+
+    ``case`` is None for what concerns the data set as a whole.
+    """
+
+    case: str | None
+    level: Level
+    what: str
+    expected: str
+    found: str
+    mend: str
+
+    def __str__(self) -> str:
+        place = f"case {self.case}: " if self.case is not None else ""
+        return f"{place}{self.what}; expected {self.expected}, found {self.found}. {self.mend}"
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What one case holds.
+
+    Attributes
+    ----------
+    shape, spacing : tuple
+        Voxels and mm per axis of the stored image.
+    axcodes : str
+        Direction of the stored axes, such as ``"LPS"``.
+    image_sha256, label_sha256 : str
+        Hashes of the decoded content (`harness.data.fingerprint`); None without a label.
+    label_histogram : dict of int to int
+        Voxels per label value; empty without a label.
+    ranges : tuple of (float, float)
+        Lowest and highest value per channel.
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    axcodes: str
+    image_sha256: str
+    label_sha256: str | None
+    label_histogram: dict[int, int]
+    ranges: tuple[tuple[float, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; the label values become text, as JSON has it."""
+        return {**asdict(self), "label_histogram": {str(k): v for k, v in self.label_histogram.items()}}
+
+
+def inspect_case(card: DatasetCard, case: Case) -> tuple[CaseFacts | None, tuple[Finding, ...]]:
+    """Open each file of a case once and compare it with the card.
+
+    Returns
+    -------
+    CaseFacts or None
+        None where a file could not be read, so that its content is unknown.
+    tuple of Finding
+        Everything wrong with the case.
+    """
+    findings: list[Finding] = []
+    grid: Grid | None = None
+    hashes: list[str] = []
+    ranges: list[tuple[float, float]] = []
+    for path in case.images:
+        try:
+            volume = read(path)
+        except UserError as error:
+            findings.append(_unreadable(case, "image", error))
+            continue
+        hashes.append(file_hash(volume))
+        findings += _geometry(card, case, volume) if grid is None else _same_grid(case, volume, grid)
+        grid = grid or volume.grid
+        channels = [volume.data] if volume.data.ndim == 3 else list(np.moveaxis(volume.data, 3, 0))
+        for channel in channels:
+            low, high, strange = _range(channel)
+            ranges.append((low, high))
+            findings += _values(card, case, volume, low, high, strange)
+    if not findings and len(ranges) != len(card.channels):
+        mend = "Check that these are the files of this data set."
+        findings.append(
+            Finding(case.id, "error", "number of channels", str(len(card.channels)), str(len(ranges)), mend)
+        )
+
+    histogram: dict[int, int] = {}
+    label_hash = None
+    unread = len(hashes) < len(case.images)
+    if case.label is not None:
+        try:
+            volume = read(case.label)
+            label_hash = file_hash(volume)
+            labels = as_labels(volume)
+            histogram = _histogram(labels)
+            findings += [] if grid is None else _same_grid(case, volume, grid)
+            findings += _labels(card, case, histogram)
+            findings += _left_and_right(card, case, labels, volume.grid, histogram)
+        except UserError as error:
+            findings.append(_unreadable(case, "label", error))
+            unread = True
+    elif card.task != "unlabelled":
+        mend = "Complete the data set, or leave the case out of the folder and of the split."
+        findings.append(Finding(case.id, "error", "label", "a label file", "none", mend))
+    if unread or grid is None:
+        return None, tuple(findings)
+    facts = CaseFacts(
+        shape=grid.shape,
+        spacing=grid.spacing,
+        axcodes=grid.axcodes,
+        image_sha256=join_hashes(hashes),
+        label_sha256=label_hash,
+        label_histogram=histogram,
+        ranges=tuple(ranges),
+    )
+    return facts, tuple(findings)
+
+
+def _unreadable(case: Case, what: str, error: UserError) -> Finding:
+    return Finding(case.id, "error", what, "a readable file", "one that is not", str(error))
+
+
+def _geometry(card: DatasetCard, case: Case, volume: Volume) -> Iterator[Finding]:
+    """Yield what is odd about the grid of the first image; ranges are for plausibility, so they only warn."""
+    for name, values, bounds in (
+        ("spacing in mm", volume.grid.spacing, card.ranges.spacing),
+        ("shape", volume.grid.shape, card.ranges.shape),
+    ):
+        if bounds is not None and any(not a <= v <= b for v, (a, b) in zip(values, bounds, strict=True)):
+            found = " x ".join(f"{v:g}" for v in values)
+            expected = " x ".join(f"{a:g}..{b:g}" for a, b in bounds)
+            yield Finding(case.id, "warning", name, expected, found, "Check that this is the scan it should be.")
+    if volume.header.get("affine_from") == "spacing":
+        mend = "Left and right are a guess (as nibabel has it: LAS); get the file with its orientation."
+        yield Finding(case.id, "warning", "orientation", "a qform or an sform", "neither", mend)
+    apart = volume.header.get("qform_sform_apart_mm")
+    if apart is not None and apart > 0.1 * min(volume.grid.spacing):
+        mend = "The sform is used here; other programs use the qform. Make them agree."
+        yield Finding(case.id, "warning", "qform and sform", "one place for each voxel", f"{apart:.3g} mm apart", mend)
+
+
+def _same_grid(case: Case, volume: Volume, grid: Grid) -> Iterator[Finding]:
+    mend = "Nothing is resampled or copied silently: export the files of the case on one grid."
+    if volume.grid.shape != grid.shape:
+        what = f"shape of {volume.path.name}"
+        yield Finding(case.id, "error", what, f"{grid.shape}, as the first image", f"{volume.grid.shape}", mend)
+    elif not np.allclose(volume.grid.matrix, grid.matrix, rtol=0, atol=SAME_AFFINE):
+        found = f"voxels up to {volume.grid.difference(grid):.3g} mm away, axes {volume.grid.axcodes}"
+        expected = f"the grid of the first image, axes {grid.axcodes}"
+        yield Finding(case.id, "error", f"affine of {volume.path.name}", expected, found, mend)
+
+
+def _values(card: DatasetCard, case: Case, volume: Volume, low: float, high: float, strange: int) -> Iterator[Finding]:
+    name = volume.path.name
+    if strange:
+        mend = "Find out where they come from; they would turn the whole network output into NaN."
+        yield Finding(case.id, "error", f"voxels of {name}", "finite numbers", f"{strange} NaN or infinite", mend)
+    if low == high:
+        mend = "The image is empty; copy or convert it again."
+        yield Finding(case.id, "error", f"values of {name}", "an image", f"the one value {low:g}", mend)
+    bounds = card.ranges.values
+    if bounds is not None and (low < bounds[0] or high > bounds[1]):
+        mend = "Check the unit and the slope in the header."
+        yield Finding(
+            case.id, "warning", f"values of {name}", f"{bounds[0]:g} to {bounds[1]:g}", f"{low:g} to {high:g}", mend
+        )
+
+
+def _labels(card: DatasetCard, case: Case, histogram: dict[int, int]) -> Iterator[Finding]:
+    unknown = sorted(set(histogram) - set(card.labels))
+    if unknown:
+        found = ", ".join(f"{value} ({histogram[value]} voxels)" for value in unknown[:8])
+        mend = "Check that these are the labels of this data set, numbered as the card says."
+        yield Finding(case.id, "error", "label values", f"{_spans(sorted(card.labels))}", found, mend)
+    if not any(count for value, count in histogram.items() if value != 0):
+        mend = "Check that this is right: the case teaches and tests nothing but background."
+        yield Finding(case.id, "warning", "label", "at least one labelled voxel", "background only", mend)
+
+
+def _left_and_right(
+    card: DatasetCard, case: Case, labels: NDArray[Any], grid: Grid, histogram: dict[int, int]
+) -> Iterator[Finding]:
+    """Yield every pair of labels ``right_x`` and ``left_x`` that lie on each other's side of the patient."""
+    value_of = {name: value for value, name in card.labels.items()}
+    for name, right in value_of.items():
+        left = value_of.get("left_" + name.removeprefix("right_"))
+        if not name.startswith("right_") or left is None or not (histogram.get(right) and histogram.get(left)):
+            continue
+        x_right, x_left = (_centre(labels == value, grid)[0] for value in (right, left))
+        if x_right <= x_left:  # in RAS+ the first coordinate grows towards the patient's right
+            mend = "Image or label was flipped without its affine, or the numbers are swapped."
+            found = f"it {x_left - x_right:.1f} mm to the left"
+            yield Finding(case.id, "error", f"side of {name}", f"it to the right of left_{name[6:]}", found, mend)
+
+
+def _centre(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
+    """Return the centre of a mask in RAS+ mm."""
+    voxels = np.argwhere(mask).mean(axis=0)
+    centre: NDArray[np.float64] = grid.matrix[:3, :3] @ voxels + grid.matrix[:3, 3]
+    return centre
+
+
+def _range(data: NDArray[Any]) -> tuple[float, float, int]:
+    """Return the lowest and highest finite value and the number of voxels that are NaN or infinite."""
+    low, high = float(data.min()), float(data.max())
+    if np.isfinite(low) and np.isfinite(high):
+        return low, high, 0
+    finite = np.isfinite(data)
+    strange = int(data.size - finite.sum())
+    if strange == data.size:
+        return 0.0, 0.0, strange
+    return float(data[finite].min()), float(data[finite].max()), strange
+
+
+def _histogram(labels: NDArray[Any]) -> dict[int, int]:
+    """Count the voxels of each value, a block at a time, because bincount widens what it counts to 64 bits."""
+    flat = labels.ravel(order="K")
+    if flat.dtype.itemsize > 2:
+        values, counts = np.unique(flat, return_counts=True)
+        return {int(v): int(c) for v, c in zip(values, counts, strict=True)}
+    total = np.zeros(int(np.iinfo(flat.dtype).max) + 1, dtype=np.int64)
+    for start in range(0, flat.size, _BLOCK):
+        counts = np.bincount(flat[start : start + _BLOCK])
+        total[: len(counts)] += counts
+    return {int(value): int(total[value]) for value in np.flatnonzero(total)}
+
+
+def _spans(values: Sequence[int]) -> str:
+    """Write 0, 1, 2, 3, 7 as ``0..3, 7``."""
+    spans: list[list[int]] = []
+    for value in values:
+        if spans and value == spans[-1][1] + 1:
+            spans[-1][1] = value
+        else:
+            spans.append([value, value])
+    return ", ".join(str(a) if a == b else f"{a}..{b}" for a, b in spans) or "none"
