@@ -1,0 +1,142 @@
+"""From case rows to the metrics of a record. The one way in which aggregates come about, in making and in checking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from harness.errors import UserError
+from harness.records.cases import CaseRow, row_order
+from harness.records.pretext import PRETEXT_METRICS, PretextDefinition, pretext_definition
+from harness.records.schema import ClassValue, EmptyRule, Interval, Metric
+from harness.scoring.definitions import Averaging, Definition, from_record_id
+from harness.scoring.policies import policy as find_policy
+from harness.scoring.summary import MetricSummary, summarise
+
+__all__ = ["aggregate", "empty_rule", "find_definition"]
+
+CI_SEED = 0
+_AS_MEASURED = EmptyRule(both_empty="as measured", pred_empty="as measured", ref_empty="as measured")
+_PRETEXT_IDS = frozenset(card.record_id for card in PRETEXT_METRICS.values())
+
+
+def find_definition(record_id: str) -> Definition | PretextDefinition:
+    """Look up a metric by the id that records use; an id or version that this release does not know is a UserError."""
+    return pretext_definition(record_id) if record_id in _PRETEXT_IDS else from_record_id(record_id)
+
+
+def aggregate(
+    rows: Sequence[CaseRow],
+    *,
+    policy: str,
+    averaging: Mapping[str, Averaging] | None = None,
+    order: Sequence[str] = (),
+    intervals: bool = True,
+    seed: int = CI_SEED,
+) -> tuple[Metric, ...]:
+    """Compute every metric of a record from its case rows.
+
+    Parameters
+    ----------
+    rows : sequence of CaseRow
+        Every case, class and metric exactly once.
+    policy : str
+        The empty-mask policy that the values went through.
+    averaging : mapping of str to str, optional
+        Record id of a metric to how it is averaged; by default as its definition says.
+    order : sequence of str
+        Record ids in the order wanted; by default as they first appear. The first is the headline.
+    intervals : bool
+        Whether to bootstrap over the cases.
+    seed : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    UserError
+        A row is missing or doubled, or a metric or the policy is unknown.
+    """
+    groups: dict[str, list[CaseRow]] = {record_id: [] for record_id in order}
+    for row in rows:
+        groups.setdefault(row.metric_id, []).append(row)
+    metrics = []
+    for record_id, group in groups.items():
+        card = find_definition(record_id)
+        own: Averaging = "class_then_case" if isinstance(card, PretextDefinition) else card.averaging
+        how = (averaging or {}).get(record_id, own)
+        if not group:
+            raise UserError(f"No case has a row for the metric {record_id}, though it was asked for.")
+        # A seeded bootstrap draws by position, so the cases need one order however they were scored.
+        metrics.append(_metric(card, sorted(group, key=row_order), policy, how, seed if intervals else None))
+    return tuple(metrics)
+
+
+def empty_rule(policy_id: str, card: Definition | PretextDefinition) -> EmptyRule:
+    """Say in words what a policy makes of empty masks for one metric."""
+    if isinstance(card, PretextDefinition):
+        return _AS_MEASURED
+    chosen = find_policy(policy_id)
+    rule = chosen.special.get(card.id)
+    if rule is None and card.empty_rule.both == "nan" and card.unit == "mm":
+        rule = chosen.distance
+    elif rule is None and card.empty_rule.both == "nan" and card.unit == "fraction" and card.higher_is_better:
+        rule = chosen.overlap
+    if rule is None:
+        return _AS_MEASURED
+    return EmptyRule(both_empty=str(rule.both_empty), pred_empty=str(rule.pred_empty), ref_empty=str(rule.ref_empty))
+
+
+def _metric(
+    card: Definition | PretextDefinition, rows: list[CaseRow], policy: str, how: Averaging, seed: int | None
+) -> Metric:
+    summary = summarise(
+        [_as_scored(row, card.id, policy) for row in rows],
+        policy,
+        how,
+        intervals=seed is not None,
+        seed=seed or 0,
+    ).metrics[card.id]
+    ci95, method = _interval(summary)
+    return Metric(
+        id=card.record_id,
+        definition_sha256=card.sha256,
+        unit=card.unit,
+        higher_is_better=card.higher_is_better,
+        empty_rule=empty_rule(policy, card),
+        policy=policy,
+        grid="patch" if isinstance(card, PretextDefinition) else card.grid,
+        averaging=how,
+        value=summary.overall.value,
+        n_cases=len(summary.per_case) if summary.overall.value is not None else 0,
+        n_undefined=sum(one.n_undefined for one in summary.per_class.values()),
+        per_class={
+            name: ClassValue(value=one.value, n=one.n, n_undefined=one.n_undefined, n_not_annotated=one.n_not_annotated)
+            for name, one in sorted(summary.per_class.items())
+        },
+        ci95=ci95,
+        ci95_method=method,
+    )
+
+
+def _interval(summary: MetricSummary) -> tuple[tuple[float, float] | None, Interval | None]:
+    found = summary.interval
+    if found is None or found.method not in ("bca", "constant"):
+        return None, None  # one case allows no interval
+    name: Literal["bca", "constant"] = "bca" if found.method == "bca" else "constant"
+    method = Interval(name=name, level=found.confidence, draws=found.n_resamples, seed=found.seed)
+    return (found.low, found.high), method
+
+
+def _as_scored(row: CaseRow, metric_id: str, policy: str) -> dict[str, Any]:
+    return {
+        "case_id": row.case_id,
+        "class": row.class_name,
+        "metric": metric_id,
+        "value": math.nan if row.value is None else row.value,
+        "state": row.state,
+        "policy": policy,
+        "tp": row.tp or 0,
+        "fp": row.fp or 0,
+        "fn": row.fn or 0,
+    }

@@ -1,0 +1,260 @@
+"""The case file: one row per case, class and metric, in one fixed spelling, so that equal scores are equal bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from harness.errors import UserError
+from harness.files import sha256_hex
+from harness.scoring.definitions import Grid, definition
+from harness.scoring.policies import apply_policy
+
+__all__ = [
+    "COLUMNS",
+    "REASONS",
+    "CaseRow",
+    "case_rows",
+    "parse_cases",
+    "read_cases",
+    "row_order",
+    "scores_sha256",
+    "to_csv",
+]
+
+State = Literal["both", "pred_empty", "ref_empty", "both_empty", "not_annotated", "failed"]
+REASONS = frozenset(
+    {"absent_in_both", "absent_in_reference", "absent_in_prediction", "not_annotated", "failed", "undefined"}
+)
+_STATE_OF: dict[str, State] = {
+    "absent_in_both": "both_empty",
+    "absent_in_reference": "ref_empty",
+    "absent_in_prediction": "pred_empty",
+    "not_annotated": "not_annotated",
+    "failed": "failed",
+}
+
+
+class CaseRow(NamedTuple):
+    """One score.
+
+    ``value`` is what the record's empty-mask policy says, in the unit of the metric; None only with a ``reason``. A
+    reason beside a value says that a mask was empty and the policy put the number there. Counts are voxels; None
+    where no label maps were compared. ``spacing`` is in mm per array axis of the scan, ``seconds`` what inference of
+    the case took, ``prediction_sha256`` the hash of the decoded label map (`harness.records.predictions`).
+    """
+
+    case_id: str
+    class_id: int
+    class_name: str
+    metric_id: str
+    value: float | None
+    reason: str | None = None
+    tp: int | None = None
+    fp: int | None = None
+    fn: int | None = None
+    n_ref: int | None = None
+    n_pred: int | None = None
+    spacing_x: float | None = None
+    spacing_y: float | None = None
+    spacing_z: float | None = None
+    seconds: float | None = None
+    prediction_sha256: str | None = None
+
+    @property
+    def state(self) -> State:
+        """Which mask had voxels, or why there is no comparison."""
+        return "both" if self.reason is None else _STATE_OF.get(self.reason, "both")
+
+
+COLUMNS = CaseRow._fields
+_SECONDS = COLUMNS.index("seconds")
+_HEADER = ",".join(COLUMNS)
+
+
+def case_rows(
+    scored: Iterable[Mapping[str, Any]],
+    class_ids: Mapping[str, int],
+    *,
+    policy: str = "adopted",
+    grid: Grid = "native",
+    seconds: Mapping[str, float] | None = None,
+    predictions: Mapping[str, str] | None = None,
+) -> list[CaseRow]:
+    """Turn rows of `harness.scoring.score` into rows of the case file.
+
+    Parameters
+    ----------
+    scored : iterable of mapping
+        Raw rows of any number of cases, each with ``case_id`` and ``spacing`` added; rows that went through
+        ``policy`` already are taken as they are.
+    class_ids : mapping of str to int
+        Class name to label value (of a region: its number, from 1).
+    policy : str
+        The empty-mask policy.
+    grid : {"native", "resampled", "patch"}
+        On which grid the masks were compared; part of the metric's id.
+    seconds, predictions : mapping of str, optional
+        By case id: seconds of inference, and hash of the predicted label map.
+    """
+    rows: Sequence[Mapping[str, Any]] = list(scored)
+    if any(row.get("policy") != policy for row in rows):
+        rows = apply_policy(rows, policy)
+    ids = {metric: definition(metric, grid).record_id for metric in {row["metric"] for row in rows}}
+    made = []
+    for row in rows:
+        value = float(row["value"])
+        reason = row["reason"] or (None if math.isfinite(value) else "undefined")
+        case = row["case_id"]
+        x, y, z = map(float, row["spacing"])
+        made.append(
+            CaseRow(
+                case_id=case,
+                class_id=class_ids[row["class"]],
+                class_name=row["class"],
+                metric_id=ids[row["metric"]],
+                value=value if math.isfinite(value) else None,
+                reason=reason,
+                tp=_count(row, "tp"),
+                fp=_count(row, "fp"),
+                fn=_count(row, "fn"),
+                n_ref=_count(row, "n_ref"),
+                n_pred=_count(row, "n_pred"),
+                spacing_x=x,
+                spacing_y=y,
+                spacing_z=z,
+                seconds=None if seconds is None else float(seconds[case]),
+                prediction_sha256=None if predictions is None else predictions[case],
+            )
+        )
+    return made
+
+
+def _count(row: Mapping[str, Any], name: str) -> int | None:
+    return None if row.get(name) is None else int(row[name])
+
+
+def to_csv(rows: Iterable[CaseRow]) -> str:
+    """Spell rows as CSV: sorted by case, class and metric, shortest floats, LF.
+
+    Raises
+    ------
+    ValueError
+        A value is NaN or infinite; leave it out with a reason instead.
+    """
+    return _HEADER + "\n" + _lines([_spelled(row) for row in sorted(rows, key=row_order)])
+
+
+def scores_sha256(rows: Iterable[CaseRow]) -> str:
+    """Hash what was scored, without the seconds that differ from run to run."""
+    return _scores_sha256([_spelled(row) for row in sorted(rows, key=row_order)])
+
+
+def _scores_sha256(spelled: list[list[str]]) -> str:
+    return sha256_hex(_lines([[*fields[:_SECONDS], *fields[_SECONDS + 1 :]] for fields in spelled]))
+
+
+def row_order(row: CaseRow) -> tuple[str, int, str, str]:
+    """Return the key by which rows are sorted in the file."""
+    return row.case_id, row.class_id, row.class_name, row.metric_id
+
+
+def _spelled(row: CaseRow) -> list[str]:
+    return ["" if item is None else _spell(item) for item in row]
+
+
+def _spell(item: str | int | float) -> str:
+    if isinstance(item, float) and not math.isfinite(item):
+        raise ValueError(f"a case file cannot hold {item}; leave the value out and give the reason")
+    return item if isinstance(item, str) else repr(item)
+
+
+def _lines(fields: list[list[str]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(fields)
+    return stream.getvalue()
+
+
+def read_cases(path: Path) -> list[CaseRow]:
+    """Read a case file strictly; see `parse_cases`."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise UserError(
+            f"There is no case file {path.name} beside the record, so nothing can be recomputed."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path.name} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+    return parse_cases(text, path.name)[0]
+
+
+def parse_cases(text: str, where: str = "cases.csv") -> tuple[list[CaseRow], str]:
+    """Parse a case file and hash its scores.
+
+    Returns
+    -------
+    list of CaseRow
+        In the order of the file.
+    str
+        The same as `scores_sha256` of them.
+
+    Raises
+    ------
+    UserError
+        Columns, order or the spelling of a number differ from what `to_csv` writes, a number is NaN or infinite, or a
+        value is missing without a reason.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        spelled = list(reader)
+    except csv.Error as error:
+        raise UserError(f"{where}, line {reader.line_num}: {error}. Write case files with to_csv.") from error
+    if not spelled or ",".join(spelled[0]) != _HEADER:
+        raise UserError(f"{where}: the first line must name the columns {_HEADER}.")
+    del spelled[0]
+    rows = []
+    for number, fields in enumerate(spelled, start=2):
+        try:
+            rows.append(_parsed(fields))
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{where}, line {number}: {error}.") from error
+    if any(row_order(first) > row_order(second) for first, second in itertools.pairwise(rows)):
+        raise UserError(
+            f"{where}: rows must be sorted by case, class and metric, so that equal scores are equal bytes."
+        )
+    if _HEADER + "\n" + _lines(spelled) != text:
+        raise UserError(f"{where}: quotes or line ends differ from the one spelling that to_csv writes.")
+    return rows, _scores_sha256(spelled)
+
+
+def _parsed(fields: list[str]) -> CaseRow:
+    if len(fields) != len(COLUMNS):
+        raise ValueError(f"{len(fields)} fields instead of {len(COLUMNS)}")
+    value, reason = fields[4], fields[5]
+    if not value and not reason:
+        raise ValueError(f"case {fields[0]!r} has neither a value nor a reason")
+    if reason and reason not in REASONS:
+        raise ValueError(f"the reason {reason!r} is not known ({', '.join(sorted(REASONS))})")
+    counts = [_int(text) if text else None for text in fields[6:11]]
+    measures = [_float(text) if text else None for text in fields[11:15]]
+    start = [fields[0], _int(fields[1]), fields[2], fields[3], _float(value) if value else None, reason or None]
+    return CaseRow._make([*start, *counts, *measures, fields[15] or None])
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if repr(value) != text or value - value != 0:
+        raise ValueError(f"{text!r} is not a finite number in its shortest spelling")
+    return value
+
+
+def _int(text: str) -> int:
+    value = int(text)
+    if str(value) != text:
+        raise ValueError(f"{text!r} is not a whole number in its plain spelling")
+    return value

@@ -1,0 +1,90 @@
+"""Content addresses: `run_id` of the whole record, `result_id` of its science, and the keys that twins share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.files import canonical_json, sha256_hex
+from harness.records.schema import Record
+
+__all__ = ["cell_key", "record_path", "result_id", "run_id", "sweep_key", "twin_key"]
+
+Json = Mapping[str, Any]
+_NOT_IN_RUN_ID = ("run_id", "attestations")
+_DIGITS = 16
+
+
+def _short(value: Any) -> str:
+    return sha256_hex(canonical_json(value))[:_DIGITS]
+
+
+def run_id(data: Json) -> str:
+    """Hash a whole record but for its ``run_id`` and ``attestations``, which come later.
+
+    Parameters
+    ----------
+    data : mapping
+        The record as JSON data, of any schema version.
+    """
+    return _short({key: value for key, value in data.items() if key not in _NOT_IN_RUN_ID})
+
+
+def result_id(data: Json) -> str:
+    """Hash the science of a record: what was done to which data with which weights, and what every case scored.
+
+    Dates, cost, machine, submitter and the number of resumes stay out: a run that was killed and taken up again has
+    the `result_id` of one that was not.
+    """
+    return _short(
+        {
+            **_cell(data),
+            "init": data["model"]["init"],
+            "adapter_version": data["model"]["adapter_version"],
+            "status": data["status"],
+            "weights": _pick(data["weights"], "sha256", "state_sha256", "final_sha256"),
+            "label_map": _pick(data["dataset"], "label_map", "regions", "remap", "excluded"),
+            "config_sha256": data["config_sha256"],
+            "metrics": [_pick(metric, "id", "definition_sha256", "policy", "averaging") for metric in data["metrics"]],
+            "scores_sha256": data["cases_file"]["scores_sha256"],
+            "predictions_sha256": data["predictions_sha256"],
+        }
+    )
+
+
+def cell_key(record: Record) -> str:
+    """Identify the cell: model, init, data, split, protocol and seeds."""
+    data = record.to_json()
+    return _short({**_cell(data), "init": data["model"]["init"]})
+
+
+def twin_key(record: Record) -> str:
+    """Identify the cell without its init: records with one key and different inits are twins."""
+    return _short(_cell(record.to_json()))
+
+
+def sweep_key(record: Record) -> str:
+    """Identify the cell without its seeds: records with one key repeat each other, seed by seed."""
+    data = record.to_json()
+    return _short({**_cell(data), "seeds": None, "init": data["model"]["init"]})
+
+
+def record_path(record: Record) -> str:
+    """Return the place of a record in a results repository, as a relative POSIX path."""
+    model = record.model
+    return f"{record.dataset.id}/{record.split.id}/{model.id}/{model.variant}/{model.init}/{record.run_id}"
+
+
+def _cell(data: Json) -> dict[str, Any]:
+    return {
+        "kind": data["kind"],
+        "model": [data["model"]["id"], data["model"]["variant"]],
+        "dataset": [data["dataset"]["id"], data["dataset"]["fingerprint"]["scored"]],
+        "split": data["split"],
+        "protocol": data["protocol"],
+        "seeds": data["seeds"],
+    }
+
+
+def _pick(data: Json, *names: str) -> dict[str, Any]:
+    return {name: data[name] for name in names}
