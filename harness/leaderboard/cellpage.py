@@ -1,0 +1,209 @@
+"""The page of one cell: twins side by side, per class and per case, their curves, and the command to run it again."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from harness.files import write_text
+from harness.leaderboard import plots
+from harness.leaderboard.cells import Cell, figures
+from harness.leaderboard.render import render
+from harness.leaderboard.summary import RunSummary, metric_name, unit_text
+from harness.leaderboard.text import number, plural, signed
+
+__all__ = ["cell_card", "cell_view", "write_cell_page"]
+
+_MOST_ROWS = 30  # a plot with more rows than this shows the cases that differ most
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot with its words and the numbers behind it."""
+
+    title: str
+    lead: str
+    svg: Markup
+    caption: str
+    heads: list[str]
+    rows: list[tuple[str, ...]]
+
+
+def where(cell: Cell) -> str:
+    """Say where the cell stands: split, fold, share of labels, protocol, steps."""
+    run = cell.first
+    parts = [f"split {run.split}"]
+    if run.fold is not None:
+        parts.append(f"fold {run.fold}")
+    if run.label_fraction is not None and run.label_fraction != 1:
+        parts.append(f"{run.label_fraction:.0%} of the labels")
+    parts.append(f"protocol {run.protocol}")
+    if run.steps:
+        parts.append(f"{run.steps:,} steps")
+    return ", ".join(parts)
+
+
+def cell_view(cell: Cell) -> dict[str, Any]:
+    """Return the headline numbers of both sides and of the gain."""
+    sides = []
+    for side in cell.sides:
+        value, detail = figures(side)
+        sides.append({"tone": side.tone, "name": side.name, "value": value, "detail": detail})
+    gain, metric = cell.gain, cell.metric
+    unit = unit_text(metric) if metric else ""
+    known = gain.value is not None
+    detail = (
+        f"paired per case; 95 % interval {signed(gain.low)} to {signed(gain.high)}; "
+        f"better in {gain.better}, worse in {gain.worse} of {plural(gain.cases, 'case')}"
+    )
+    return {
+        "sides": sides,
+        "gain_value": f"{signed(gain.value)}{unit}" if known else None,
+        "gain_detail": detail if known else "",
+    }
+
+
+def cell_card(cell: Cell) -> dict[str, Any]:
+    """Return what the front page shows of a cell."""
+    plot = class_plot(cell, f"c{cell.key}")
+    return {
+        "href": cell.href,
+        "model": cell.first.model,
+        "dataset": cell.first.dataset,
+        "where": where(cell),
+        "evidence": cell.evidence,
+        "view": cell_view(cell),
+        "word": cell.gain.word,
+        "sentence": cell.sentence,
+        "plot": plot.svg if plot else None,
+        "plot_caption": plot.caption if plot else "",
+        "plot_rows": plot.rows if plot else [],
+    }
+
+
+def class_plot(cell: Cell, ident: str) -> Plot | None:
+    """Draw the twins class by class."""
+    return _twin_plot(cell, ident, "Class by class", "class", [side.classes for side in _twins(cell)], limit=_MOST_ROWS)
+
+
+def case_plot(cell: Cell, ident: str) -> Plot | None:
+    """Draw the twins case by case."""
+    return _twin_plot(cell, ident, "Case by case", "case", [side.scores for side in _twins(cell)], limit=_MOST_ROWS)
+
+
+def _twins(cell: Cell) -> list[Any]:
+    pretrained, scratch = cell.side("pretrained"), cell.side("scratch")
+    return [scratch, pretrained] if pretrained and scratch else []
+
+
+def _twin_plot(cell: Cell, ident: str, title: str, kind: str, sides: list[dict[str, float]], limit: int) -> Plot | None:
+    metric = cell.metric
+    if len(sides) != 2 or metric is None:
+        return None
+    scratch, pretrained = sides
+    pairs = [plots.Pair(name, scratch[name], pretrained[name]) for name in scratch if name in pretrained]
+    rows = [(p.name, number(p.scratch), number(p.pretrained), signed(p.pretrained - p.scratch)) for p in pairs]
+    lead = "Open rings: from scratch. Filled dots: pretrained. The number at the right is pretrained minus scratch."
+    if len(pairs) > limit:
+        pairs = sorted(pairs, key=lambda p: -abs(p.pretrained - p.scratch))[:limit]
+        lead += f" The {limit} rows that differ most, of {len(rows)}."
+    name = f"{metric_name(metric.id)}{unit_text(metric)}"
+    svg = plots.dumbbells(pairs, name, ident, share=metric.unit == "fraction")
+    if svg is None:
+        return None
+    caption = f"{name} per {kind}, twins side by side: ring from scratch, dot pretrained."
+    return Plot(title, lead, svg, caption, [kind, "from scratch", "pretrained", "difference"], rows)
+
+
+def seed_plot(cell: Cell, ident: str) -> Plot | None:
+    """Draw the difference seed by seed, where both sides have several."""
+    twins = _twins(cell)
+    if not twins or cell.metric is None:
+        return None
+    scratch, pretrained = ({run.seed: run for run in side.runs if run.metric} for side in twins)
+    pairs = []
+    for seed in scratch:
+        if seed in pretrained:
+            low, high = scratch[seed].metric.value, pretrained[seed].metric.value
+            if low is not None and high is not None:
+                pairs.append(plots.Pair(f"seed {seed}", low, high))
+    if len(pairs) < 2:
+        return None
+    name = f"{metric_name(cell.metric.id)}{unit_text(cell.metric)}"
+    svg = plots.dumbbells(pairs, name, ident, share=cell.metric.unit == "fraction")
+    rows = [(p.name, number(p.scratch), number(p.pretrained), signed(p.pretrained - p.scratch)) for p in pairs]
+    if svg is None:
+        return None
+    return Plot(
+        "Seed by seed", "How much of the difference is the luck of training.", svg, f"{name} per seed.",
+        ["seed", "from scratch", "pretrained", "difference"], rows,
+    )  # fmt: skip
+
+
+def curve_plot(cell: Cell, curves: dict[str, list[tuple[float, float]]], ident: str) -> Plot | None:
+    """Draw the loss of both sides in one frame; the first seed of each."""
+    lines = [
+        plots.Curve(side.name.lower().removeprefix("from "), curves.get(side.runs[0].run_id, []), side.tone)
+        for side in cell.sides
+    ]
+    svg = plots.curves(lines, "Training loss", ident)
+    if svg is None:
+        return None
+    rows = []
+    for line in lines:
+        for step, value in line.points[:: max(1, len(line.points) // 20)]:
+            rows.append((f"{line.name}, step {step:.0f}", number(value, 4)))
+    lead = "Both twins on one axis; the first seed of each."
+    return Plot("Learning curves", lead, svg, "Training loss against step.", ["start and step", "loss"], rows)
+
+
+def write_cell_page(
+    cell: Cell,
+    curves: dict[str, list[tuple[float, float]]],
+    protocol: list[tuple[str, Any]],
+    folder: Path,
+    counts: dict[str, str],
+) -> None:
+    """Write ``folder/cells/<key>.html``."""
+    shown = [
+        class_plot(cell, "classes"),
+        case_plot(cell, "cases"),
+        seed_plot(cell, "seeds"),
+        curve_plot(cell, curves, "curves"),
+    ]
+    page = render(
+        "cell.html",
+        depth=1,
+        section="runs",
+        counts=counts,
+        cell=cell,
+        where=where(cell),
+        view=cell_view(cell),
+        plots=[plot for plot in shown if plot],
+        worst=_worst(cell),
+        protocol=protocol,
+        command=command(cell.first),
+    )
+    write_text(folder / cell.href, page)
+
+
+def _worst(cell: Cell, most: int = 5) -> list[tuple[str, list[str]]]:
+    scores = [side.scores for side in cell.sides]
+    sign = 1 if cell.metric is None or cell.metric.higher_is_better else -1
+    worst = sorted(scores[0], key=lambda case: (sign * scores[0][case], case))[:most]
+    return [(case, [number(side.get(case)) for side in scores]) for case in worst]
+
+
+def command(run: RunSummary) -> str:
+    """Return the command that runs the first run of a cell again."""
+    words = ["harness", "run", f"model={run.model}", f"dataset={run.dataset}", f"protocol={run.protocol}"]
+    words += [f"init={run.init}", f"seed={run.seed}", f"split={run.split}"]
+    if run.fold is not None:
+        words.append(f"fold={run.fold}")
+    if run.label_fraction is not None and run.label_fraction != 1:
+        words.append(f"label_fraction={run.label_fraction:g}")
+    return shlex.join(words)

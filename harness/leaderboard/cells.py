@@ -1,0 +1,220 @@
+"""Cells: runs that differ only in start and seed, side by side; and what pretraining gained, with its interval.
+
+A gain is the paired per-case difference, pretrained minus scratch, over seeds that both sides have. With one seed the
+interval speaks of cases alone and says so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from harness.leaderboard.summary import RunSummary, metric_name, unit_text
+from harness.leaderboard.text import number, plural, signed
+from harness.leaderboard.words import GAINS, Word, word
+from harness.records.schema import Metric
+from harness.scoring.statistics import paired_difference, two_level_interval
+
+__all__ = ["Cell", "Gain", "Side", "group"]
+
+_FEWEST_CASES: Final = 2
+_FEW_CASES: Final = 20  # below this many, sets of cases cannot tell two good methods apart (see the method page)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Pretrained minus scratch in the first metric, positive where pretraining helped."""
+
+    state: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    cases: int = 0
+    seeds: int = 0
+    better: int = 0
+    worse: int = 0
+
+    @property
+    def word(self) -> Word:
+        """How the gain looks."""
+        return word(GAINS, self.state)
+
+
+@dataclass(frozen=True)
+class Side:
+    """The runs of one start."""
+
+    init: str
+    runs: tuple[RunSummary, ...]
+
+    @property
+    def tone(self) -> str:
+        """Blue and filled for pretrained, orange and open for everything else."""
+        return "a" if self.init == "pretrained" else "b"
+
+    @property
+    def name(self) -> str:
+        """The start in words."""
+        return {"scratch": "From scratch", "pretrained": "Pretrained", "released": "As released"}.get(
+            self.init, self.init
+        )
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds of the first metric."""
+        values = [run.metric.value for run in self.runs if run.metric and run.metric.value is not None]
+        return sum(values) / len(values) if values else None
+
+    @property
+    def classes(self) -> dict[str, float]:
+        """Mean over seeds per class."""
+        return _mean_of([run.classes for run in self.runs])
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Mean over seeds per case."""
+        return _mean_of([run.scores for run in self.runs])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell with its twins: the complete runs that count, and the evidence marks of any of them."""
+
+    key: str
+    sides: tuple[Side, ...]
+    gain: Gain
+
+    @property
+    def first(self) -> RunSummary:
+        """Any run; they share model, data set, split and protocol."""
+        return self.sides[0].runs[0]
+
+    @property
+    def metric(self) -> Metric | None:
+        """The first metric of the cell."""
+        return self.first.metric
+
+    @property
+    def evidence(self) -> list[str]:
+        """Every mark that any run of the cell carries; a cell is no better than its weakest run."""
+        return sorted({mark for side in self.sides for run in side.runs for mark in run.evidence})
+
+    @property
+    def href(self) -> str:
+        """The cell's page, from the root of the board."""
+        return f"cells/{self.key}.html"
+
+    @property
+    def runs(self) -> list[RunSummary]:
+        """All runs of the cell."""
+        return [run for side in self.sides for run in side.runs]
+
+    def side(self, init: str) -> Side | None:
+        """Return the side with this start."""
+        return next((side for side in self.sides if side.init == init), None)
+
+    @property
+    def sentence(self) -> str:
+        """What the twins say, in words and numbers that a reader can repeat."""
+        return _sentence(self.gain, self.metric, self.side("pretrained"), self.side("scratch"))
+
+
+def group(runs: Iterable[RunSummary]) -> list[Cell]:
+    """Group complete, scored runs into cells, sorted by data set, model and key."""
+    found: dict[str, dict[str, list[RunSummary]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        if run.status == "complete" and run.kind != "pretrain" and run.metric is not None and not run.superseded:
+            found[run.cell][run.init].append(run)
+    cells = []
+    for key, by_init in found.items():
+        order = sorted(
+            by_init, key=lambda init: ("pretrained", "scratch").index(init) if init in ("pretrained", "scratch") else 9
+        )
+        sides = tuple(Side(init, tuple(sorted(by_init[init], key=_by_seed))) for init in order)
+        cells.append(Cell(key, sides, gain(sides)))
+    return sorted(cells, key=lambda cell: (cell.first.dataset, cell.first.model, cell.key))
+
+
+def _by_seed(run: RunSummary) -> tuple[int, str, str]:
+    return (-1 if run.seed is None else run.seed, run.created, run.run_id)
+
+
+def gain(sides: tuple[Side, ...]) -> Gain:
+    """Compare the twins seed by seed and case by case.
+
+    Notes
+    -----
+    One common seed: BCa interval over cases. Several: two-level percentile interval, seeds then cases, over the cases
+    that every run has a value for. The difference of a metric where lower is better is turned round.
+    """
+    by_init = {side.init: {run.seed: run for run in side.runs} for side in sides}
+    pretrained, scratch = by_init.get("pretrained", {}), by_init.get("scratch", {})
+    seeds = sorted(set(pretrained) & set(scratch), key=lambda seed: -1 if seed is None else seed)
+    if not seeds:
+        return Gain("no_twin")
+    cases = sorted(set.intersection(*(set(side[seed].scores) for side in (pretrained, scratch) for seed in seeds)))
+    if len(cases) < _FEWEST_CASES:
+        return Gain("undecided", cases=len(cases), seeds=len(seeds))
+    metric = pretrained[seeds[0]].metric
+    sign = 1.0 if metric is None or metric.higher_is_better else -1.0
+    table = [[sign * (pretrained[s].scores[c] - scratch[s].scores[c]) for c in cases] for s in seeds]
+    if len(seeds) == 1:
+        interval = paired_difference([0.0] * len(cases), table[0]).interval
+    else:
+        interval = two_level_interval(table)
+    means = [sum(column) / len(seeds) for column in zip(*table, strict=True)]
+    state = "gain_confirmed" if interval.low > 0 else "loss" if interval.high < 0 else "no_gain_seen"
+    return Gain(
+        state,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        cases=len(cases),
+        seeds=len(seeds),
+        better=sum(mean > 0 for mean in means),
+        worse=sum(mean < 0 for mean in means),
+    )
+
+
+def _sentence(gain: Gain, metric: Metric | None, pretrained: Side | None, scratch: Side | None) -> str:
+    if gain.state == "no_twin":
+        if pretrained and scratch:
+            return "The two starts have no seed in common, so nothing can be paired."
+        missing = "from scratch" if pretrained else "pretrained"
+        return f"The twin ({missing}) is missing; without it nothing can be said about a gain."
+    what = metric_name(metric.id) if metric else "the score"
+    if gain.state == "undecided":
+        return f"Only {plural(gain.cases, 'case has', 'cases have')} a value in both twins: too few to compare."
+    unit = unit_text(metric) if metric else ""
+    numbers = (
+        f"{signed(gain.value)}{unit} in {what} (95 % interval {signed(gain.low)} to {signed(gain.high)}; "
+        f"{plural(gain.cases, 'test case')}, {plural(gain.seeds, 'seed')})"
+    )
+    said = {
+        "gain_confirmed": f"Pretraining helped here: {numbers}.",
+        "loss": f"Pretraining hurt here: {numbers}.",
+        "no_gain_seen": f"Pretraining showed no gain here: {numbers}.",
+    }[gain.state]
+    if gain.seeds == 1:
+        said += " One seed: the interval covers the choice of cases, not the luck of training."
+    if gain.cases < _FEW_CASES:
+        said += f" With {gain.cases} cases even a real gain of a point would usually go unseen."
+    return said
+
+
+def _mean_of(tables: list[dict[str, float]]) -> dict[str, float]:
+    names = [name for name in (tables[0] if tables else {}) if all(name in table for table in tables)]
+    return {name: sum(table[name] for table in tables) / len(tables) for name in names}
+
+
+def figures(side: Side) -> tuple[str, str]:
+    """Return the headline value of a side and the line of detail below it."""
+    metric = side.runs[0].metric
+    assert metric is not None  # group keeps only runs with a metric
+    interval = ""
+    if len(side.runs) == 1 and metric.ci95 is not None:
+        interval = f"; 95 % over cases {number(metric.ci95[0])} to {number(metric.ci95[1])}"
+    detail = f"{metric_name(metric.id)}, mean of {plural(metric.n_cases, 'test case')}, {plural(len(side.runs), 'seed')}{interval}"
+    return f"{number(side.mean)}{unit_text(metric)}", detail

@@ -1,0 +1,248 @@
+"""Every page of the board, written one after the other into a fresh folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.cards.claim import Claim
+from harness.cards.library import claims, index
+from harness.errors import HarnessError
+from harness.files import write_json, write_text
+from harness.leaderboard.cellpage import cell_card, write_cell_page
+from harness.leaderboard.cells import Cell, group
+from harness.leaderboard.folder import MARKER
+from harness.leaderboard.gather import Broken, Found, explain, find
+from harness.leaderboard.ledger import Facet, Line, facets, family, lines, siblings
+from harness.leaderboard.reading import read_run
+from harness.leaderboard.recordfacts import protocol_facts
+from harness.leaderboard.render import render
+from harness.leaderboard.runpage import write_run_page
+from harness.leaderboard.summary import RunSummary, summarise
+from harness.leaderboard.text import clean, plural, slug
+from harness.leaderboard.words import CONFIDENCE, EVIDENCE, GAINS, TRUST, VERDICTS
+from harness.progress import track
+
+__all__ = ["Board", "write_pages"]
+
+_CELLS_ON_FRONT = 12
+_RUNS_PER_PAGE = 500
+
+_TRUST_MEANING = (
+    "a paper says so",
+    "the record is valid",
+    "every aggregate was recomputed from the scores of the cases",
+    "the scores were recomputed from the predictions",
+    "the predictions were made again from the final weights, on other hardware",
+    "somebody else trained it again with another seed",
+)
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a board is made from."""
+
+    found: tuple[Found, ...]
+    broken: tuple[Broken, ...]
+    claims: tuple[Claim, ...]
+    datasets: frozenset[str]
+
+    @classmethod
+    def gather(cls, runs: Sequence[Path]) -> Board:
+        """Search the folders of runs, and read claims and the names of cards."""
+        found, broken = find(runs)
+        return cls(tuple(found), tuple(broken), claims().results, frozenset(index("dataset")))
+
+    @property
+    def counts(self) -> dict[str, str]:
+        """Sizes in words, for the foot of every page."""
+        return {"records": plural(len(self.found), "record"), "claims": plural(len(self.claims), "claim")}
+
+
+def write_pages(board: Board, folder: Path) -> None:
+    """Write every page of ``board`` below ``folder``."""
+    runs, refused = _write_runs(board, folder)
+    cells = group(runs)
+    _write_cells(cells, board, folder)
+    ledger = lines(board.claims, {}, board.datasets)
+    _write_front(board, ledger, runs, cells, refused, folder)
+    _write_claims(board, ledger, folder)
+    _write_run_lists(board, runs, folder)
+    _write_method(board, folder)
+    _write_index(board, ledger, runs, cells, folder)
+
+
+def _write_runs(board: Board, folder: Path) -> tuple[list[RunSummary], list[Broken]]:
+    """Write a page per record that verifies; the others are listed by place, without their numbers."""
+    runs: dict[str, RunSummary] = {}
+    refused: list[Broken] = []
+    for item in track(board.found, "run pages") if board.found else ():
+        try:
+            data = read_run(item.folder)
+        except HarnessError as error:
+            refused.append(Broken(item.place, explain(error, item.folder)))
+            continue
+        if data.verification.errors:
+            refused.append(Broken(item.place, "; ".join(f"{e.field}: {e.what}" for e in data.verification.errors[:3])))
+            continue
+        summary = summarise(data, item.place)
+        if summary.run_id not in runs:
+            write_run_page(data, summary, folder, board.counts)
+            runs[summary.run_id] = summary
+    old = {run.supersedes for run in runs.values()}
+    marked = [replace(run, superseded=run.run_id in old) for run in runs.values()]
+    return sorted(
+        marked, key=lambda r: (r.dataset, r.model, r.init, -1 if r.seed is None else r.seed, r.run_id)
+    ), refused
+
+
+def _write_cells(cells: Iterable[Cell], board: Board, folder: Path) -> None:
+    homes = {item.place: item.folder for item in board.found}
+    for cell in cells:
+        first = [side.runs[0] for side in cell.sides]
+        data = {run.run_id: read_run(homes[run.place]) for run in first}
+        curves = {run_id: held.loss for run_id, held in data.items()}
+        write_cell_page(cell, curves, protocol_facts(data[cell.first.run_id].record), folder, board.counts)
+
+
+def _write_front(
+    board: Board,
+    ledger: list[Line],
+    runs: list[RunSummary],
+    cells: list[Cell],
+    refused: list[Broken],
+    folder: Path,
+) -> None:
+    attempted = sum(line.standing.verdict != "not_attempted" for line in ledger)
+    models, datasets = len({line.claim.model for line in ledger}), len({line.claim.dataset for line in ledger})
+    page = render(
+        "front.html",
+        depth=0,
+        section="front",
+        counts=board.counts,
+        tally=[
+            (f"{len(ledger):,}", "claims", "#claims"),
+            (f"{attempted:,}", "compared with a run", "#claims"),
+            (f"{len(runs):,}", "runs with a record", "runs.html"),
+            (f"{len(cells):,}", "cells", "#here"),
+        ],
+        cells=[cell_card(cell) for cell in _newest(cells)[:_CELLS_ON_FRONT]],
+        more_cells=max(0, len(cells) - _CELLS_ON_FRONT),
+        pretrainings=[run for run in runs if run.kind == "pretrain" and run.status == "complete"][:20],
+        failures=[run for run in runs if run.status != "complete"][:50],
+        unfinished=board.broken[:50],
+        refused=refused[:50],
+        claims_lead=(
+            f"{len(ledger)} numbers that papers and repositories print, of {models} models on {datasets} data sets, each in "
+            "the unit of its source. A claim is never mixed with a run: where nothing here was run on the same protocol, "
+            "the line says so."
+        ),
+        facets=facets(ledger),
+        lines=ledger,
+        any_reproduced=any(line.standing.reproduced is not None for line in ledger),
+    )
+    write_text(folder / "index.html", page)
+
+
+def _newest(cells: list[Cell]) -> list[Cell]:
+    return sorted(cells, key=lambda cell: max(run.created for run in cell.runs), reverse=True)
+
+
+def _write_claims(board: Board, ledger: list[Line], folder: Path) -> None:
+    for line in ledger:
+        page = render(
+            "claim.html",
+            depth=1,
+            section="front",
+            counts=board.counts,
+            line=line,
+            siblings=siblings(line.claim, board.claims),
+            family=family(line.claim.model),
+            dataset_page=slug(line.claim.dataset),
+        )
+        write_text(folder / "claims" / f"{line.claim.id}.html", page)
+
+
+def _write_run_lists(board: Board, runs: list[RunSummary], folder: Path) -> None:
+    pages = max(1, -(-len(runs) // _RUNS_PER_PAGE))
+    for number in range(1, pages + 1):
+        part = runs[(number - 1) * _RUNS_PER_PAGE : number * _RUNS_PER_PAGE]
+        page = render(
+            "runs.html",
+            depth=0,
+            section="runs",
+            counts=board.counts,
+            lead=f"{plural(len(runs), 'run')} with a record that passed its checks, failures included.",
+            runs=part,
+            facets=_run_facets(part),
+            page=number,
+            pages=pages,
+        )
+        write_text(folder / f"runs{'' if number == 1 else f'-{number}'}.html", page)
+
+
+def _run_facets(runs: list[RunSummary]) -> list[Facet]:
+    def facet(key: str, title: str, values: list[str]) -> Facet:
+        return Facet(key, title, tuple((value, value, values.count(value)) for value in sorted(set(values))))
+
+    return [
+        facet("model", "Model", [run.model for run in runs]),
+        facet("dataset", "Data set", [run.dataset for run in runs]),
+        facet("init", "Start", [run.init for run in runs]),
+        facet("status", "Status", [run.status for run in runs]),
+    ]
+
+
+def _write_method(board: Board, folder: Path) -> None:
+    page = render(
+        "method.html",
+        depth=0,
+        section="method",
+        counts=board.counts,
+        verdicts=list(VERDICTS.values()),
+        gains=list(GAINS.values()),
+        evidence=list(EVIDENCE.values()),
+        confidence=list(CONFIDENCE.values()),
+        trust=TRUST,
+        trust_meaning=_TRUST_MEANING,
+    )
+    write_text(folder / "method.html", page)
+
+
+def _write_index(board: Board, ledger: list[Line], runs: list[RunSummary], cells: list[Cell], folder: Path) -> None:
+    """Write the board as data: what a catalogue site or a script would want of it."""
+    content: dict[str, Any] = {
+        "format": "harness-board",
+        "version": 1,
+        "claims": [
+            {"id": line.claim.id, "verdict": line.standing.verdict, "reason": line.standing.reason} for line in ledger
+        ],
+        "cells": [
+            {
+                "cell": cell.key,
+                "model": clean(cell.first.model, 200),
+                "dataset": clean(cell.first.dataset, 200),
+                "evidence": cell.evidence,
+                "gain": {
+                    "state": cell.gain.state,
+                    "value": cell.gain.value,
+                    "low": cell.gain.low,
+                    "high": cell.gain.high,
+                },
+                "runs": [run.run_id for run in cell.runs],
+            }
+            for cell in cells
+        ],
+        "runs": [
+            {
+                "run_id": run.run_id,
+                "status": run.status,
+                "init": run.init,
+                "score": run.metric.value if run.metric else None,
+            }
+            for run in runs
+        ],
+    }
+    write_json(folder / MARKER, content)

@@ -1,0 +1,211 @@
+"""The page of one run: the record rendered, its scores case by case, its curve, its pictures and its files."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from harness.files import write_text
+from harness.leaderboard import plots
+from harness.leaderboard.reading import FILES, RunData, is_plain_file
+from harness.leaderboard.recordfacts import cost_facts, data_facts, identity_facts, protocol_facts, weight_facts
+from harness.leaderboard.render import render
+from harness.leaderboard.summary import RunSummary, metric_name, unit_text
+from harness.leaderboard.text import bytes_size, number, plural
+from harness.leaderboard.words import TRUST
+from harness.records.cases import CaseRow
+from harness.records.schema import Metric
+
+__all__ = ["write_run_page"]
+
+_MOST_CASES = 200  # a page shows at most this many rows; the case file has them all
+_LEVELS = 4
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One metric as a table of cases and classes."""
+
+    id: str
+    name: str
+    unit: str
+    higher_is_better: bool
+    averaging: str
+    classes: list[str]
+    cases: list[tuple[str, list[tuple[str, int, str]], str]]
+    means: list[str]
+    value: str
+    shown: int
+    total: int
+    plot: Markup | None
+
+
+def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dict[str, str]) -> None:
+    """Write the page into ``folder/runs/<run_id>/`` with copies of the record's files and pictures."""
+    home = folder / "runs" / summary.run_id
+    record = data.record
+    (home / "slices").mkdir(parents=True) if data.pictures else home.mkdir(parents=True)
+    files = []
+    for name in FILES:
+        if is_plain_file(data.folder / name):
+            shutil.copyfile(data.folder / name, home / name)
+            files.append((name, bytes_size((home / name).stat().st_size)))
+    for name in data.pictures:
+        shutil.copyfile(data.folder / "slices" / name, home / "slices" / name)
+    page = render(
+        "run.html",
+        depth=2,
+        section="runs",
+        counts=counts,
+        run=data,
+        summary=summary,
+        crumbs=_crumbs(summary),
+        lead=_lead(summary),
+        verification=data.verification,
+        trust_name=TRUST[data.verification.trust],
+        names={metric.id: metric_name(metric.id) for metric in record.metrics},
+        units={metric.id: unit_text(metric) for metric in record.metrics},
+        scores=[score_table(data, metric, f"strip{i}") for i, metric in enumerate(record.metrics)],
+        slices=[_slice(data.folder / "slices" / name) for name in data.pictures],
+        **_curves(data, record.model.init),
+        **_loading(data),
+        weights=weight_facts(record),
+        protocol=protocol_facts(record),
+        data=data_facts(record),
+        cost=cost_facts(record),
+        identity=identity_facts(record),
+        checks=_checks(data),
+        checks_sentence=_checks_sentence(data),
+        reasons=sorted(record.reasons.items()),
+        files=files,
+    )
+    write_text(home / "index.html", page)
+
+
+def _crumbs(summary: RunSummary) -> list[tuple[str, str | None]]:
+    steps: list[tuple[str, str | None]] = [("Runs", "runs.html")]
+    if summary.status == "complete" and summary.kind != "pretrain" and summary.metric is not None:
+        steps.append((f"Cell {summary.cell}", f"cells/{summary.cell}.html"))
+    return [*steps, (f"Run {summary.run_id}", None)]
+
+
+def _lead(summary: RunSummary) -> str:
+    start = {"scratch": "from scratch", "pretrained": "from pretrained weights"}.get(
+        summary.init, f"start: {summary.init}"
+    )
+    kind = {"pretrain": "Pretraining", "eval_only": "Evaluation"}.get(summary.kind, "Training")
+    steps = f", {summary.steps:,} steps" if summary.steps else ""
+    fold = f", fold {summary.fold}" if summary.fold is not None else ""
+    return f"{kind} {start}, protocol {summary.protocol}, split {summary.split}{fold}, seed {summary.seed}{steps}, {summary.day}."
+
+
+def score_table(data: RunData, metric: Metric, ident: str) -> ScoreTable:
+    """Lay one metric out as cases by classes, the worst cases first where not all are shown."""
+    table = data.table(metric.id)
+    classes = data.classes
+    per_class = {name: metric.per_class[name] for name in classes if name in metric.per_class}
+    digits = 3 if metric.unit == "fraction" else 2
+    rows = [(case, _mean(cells), cells) for case, cells in table.items()]
+    if len(rows) > _MOST_CASES:
+        sign = 1 if metric.higher_is_better else -1
+        rows = sorted(rows, key=lambda row: -math.inf if row[1] is None else sign * row[1])[:_MOST_CASES]
+    cases = [
+        (case, [_cell(cells.get(name), metric, digits) for name in classes], number(mean, digits))
+        for case, mean, cells in rows
+    ]
+    strips = [
+        plots.Strip(name, [v for cells in table.values() if (v := _value(cells.get(name))) is not None], per.value)
+        for name, per in per_class.items()
+    ]
+    name = metric_name(metric.id)
+    return ScoreTable(
+        id=metric.id,
+        name=name,
+        unit=metric.unit,
+        higher_is_better=metric.higher_is_better,
+        averaging=metric.averaging,
+        classes=classes,
+        cases=cases,
+        means=[number(per_class[name].value if name in per_class else None, digits) for name in classes],
+        value=number(metric.value, digits),
+        shown=len(cases),
+        total=len(table),
+        plot=plots.strips(strips, f"{name}{unit_text(metric)}", ident, share=metric.unit == "fraction"),
+    )
+
+
+def _value(row: CaseRow | None) -> float | None:
+    return row.value if row is not None and row.value is not None and math.isfinite(row.value) else None
+
+
+def _mean(cells: dict[str, CaseRow]) -> float | None:
+    values = [v for row in cells.values() if (v := _value(row)) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _cell(row: CaseRow | None, metric: Metric, digits: int) -> tuple[str, int, str]:
+    """Return the text of a score, its depth of shading and the reason where there is none."""
+    value = _value(row)
+    if value is None:
+        return "", 0, (row.reason or "no value").replace("_", " ") if row else "no row"
+    level = min(_LEVELS, int(value * (_LEVELS + 1))) if metric.unit == "fraction" else 0
+    return number(value, digits), level, ""
+
+
+def _curves(data: RunData, init: str) -> dict[str, Any]:
+    tone = "a" if init == "pretrained" else "b"
+    rows = lambda points: [(f"{step:.0f}", number(value, 4)) for step, value in _thin(points)]  # noqa: E731
+    return {
+        "curve": plots.curves([plots.Curve("loss", data.loss, tone)], "Training loss", "loss"),
+        "curve_rows": rows(data.loss),
+        "validation": plots.curves([plots.Curve("metric", data.validation, tone)], "Validation", "val"),
+        "validation_rows": rows(data.validation),
+    }
+
+
+def _thin(points: list[tuple[float, float]], most: int = 60) -> list[tuple[float, float]]:
+    """Keep at most ``most`` points, the last always among them."""
+    step = max(1, math.ceil(len(points) / most))
+    return points[::-1][::step][::-1]
+
+
+def _loading(data: RunData) -> dict[str, Any]:
+    counts, encoder = (data.loading or {}).get("counts"), (data.loading or {}).get("encoder")
+    if not isinstance(counts, dict) or not isinstance(encoder, dict):
+        return {"loading": None, "loading_sentence": ""}
+    fraction = encoder.get("fraction")
+    share = f"{fraction:.1%}" if isinstance(fraction, float | int) else "an unknown share"
+    return {
+        "loading": [(str(state), int(n)) for state, n in counts.items() if isinstance(n, int)],
+        "loading_sentence": f"{share} of the encoder's values came from the file. Every tensor is listed in loading.json.",
+    }
+
+
+def _slice(path: Path) -> dict[str, Any]:
+    """Describe a picture by its name, such as ``best_pt_100.png``, and by the size in its header."""
+    header = path.read_bytes()[16:24]
+    which, _, case = path.stem.partition("_")
+    label = f"{which}: {case}" if case else which
+    return {
+        "name": path.name,
+        "alt": f"Slices of the {which} case {case}, with contours of reference and prediction",
+        "caption": label,
+        "width": int.from_bytes(header[:4], "big"),
+        "height": int.from_bytes(header[4:], "big"),
+    }
+
+
+def _checks(data: RunData) -> list[dict[str, Any]]:
+    return [{"passed": True, "text": text} for text in data.verification.passed] + [
+        {"passed": False, "text": f"{finding.field}: {finding.what}"} for finding in data.verification.findings
+    ]
+
+
+def _checks_sentence(data: RunData) -> str:
+    done = plural(len(data.verification.passed), "check")
+    return f"{done} passed when this board was built; they give trust level {data.verification.trust}."

@@ -1,0 +1,39 @@
+"""Building the board: gather records, claims and cards; write every page; put the folder in place. Deterministic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.leaderboard.folder import new_board
+from harness.leaderboard.pages import Board, write_pages
+
+__all__ = ["build"]
+
+
+def build(runs: Sequence[Path], out: Path) -> Path:
+    """Build the board.
+
+    Parameters
+    ----------
+    runs : sequence of Path
+        Folders that are searched for records, at any depth.
+    out : Path
+        The board's folder. An earlier board there is replaced at once when the new one is complete.
+
+    Returns
+    -------
+    Path
+        ``out/index.html``.
+
+    Raises
+    ------
+    UserError
+        A folder of runs does not exist, or ``out`` holds something else than a board.
+    HarnessError
+        The board cannot be written.
+    """
+    board = Board.gather(runs)
+    with new_board(out) as folder:
+        write_pages(board, folder)
+    return out / "index.html"

@@ -1,0 +1,155 @@
+"""What the board keeps of a run once its page is written: small, so that memory does not grow with cases or classes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from harness.files import canonical_json, sha256_hex
+from harness.leaderboard.reading import RunData
+from harness.leaderboard.text import duration, number, utc_day
+from harness.leaderboard.words import STATUS, Word, word
+from harness.records.schema import Metric, Record
+
+__all__ = ["RunSummary", "case_scores", "cell_key", "metric_name", "summarise", "unit_text"]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run in the lists of the board.
+
+    Attributes
+    ----------
+    cell : str
+        Name of the cell's page: equal for twins and for seeds of one cell.
+    scores : dict of str to float
+        Case id to score in the first metric: the mean over the classes that have a value.
+    classes : dict of str to float
+        Class name to its mean over cases in the first metric.
+    """
+
+    run_id: str
+    place: str
+    model: str
+    init: str
+    dataset: str
+    split: str
+    fold: int | None
+    label_fraction: float | None
+    protocol: str
+    seed: int | None
+    kind: str
+    status: str
+    status_reason: str
+    evidence: tuple[str, ...]
+    created: str
+    cell: str
+    metric: Metric | None
+    scores: dict[str, float]
+    classes: dict[str, float]
+    seconds: float | None
+    gpu_hours: float | None
+    steps: int | None
+    trust: int
+    supersedes: str | None = None
+    superseded: bool = False
+
+    @property
+    def href(self) -> str:
+        """The run's page, from the root of the board."""
+        return f"runs/{self.run_id}/index.html"
+
+    @property
+    def status_word(self) -> Word:
+        """How the status looks."""
+        return word(STATUS, self.status)
+
+    @property
+    def score(self) -> str:
+        """The headline number with its unit."""
+        return "—" if self.metric is None else f"{number(self.metric.value)}{unit_text(self.metric)}"
+
+    @property
+    def time(self) -> str:
+        """Wall time of all phases."""
+        return duration(self.seconds)
+
+    @property
+    def day(self) -> str:
+        """The day the record was made."""
+        return utc_day(self.created)
+
+
+def summarise(data: RunData, place: str) -> RunSummary:
+    """Reduce a run to what lists, cells and twins need."""
+    record = data.record
+    metric = data.primary
+    return RunSummary(
+        run_id=record.run_id,
+        place=place,
+        model=f"{record.model.id}.{record.model.variant}",
+        init=record.model.init,
+        dataset=record.dataset.id,
+        split=record.split.id,
+        fold=record.split.fold if (record.split.n_folds or 1) > 1 else None,
+        label_fraction=record.split.label_fraction,
+        protocol=record.protocol.id,
+        seed=record.seeds.torch,
+        kind=record.kind,
+        status=record.status,
+        status_reason=record.status_reason or "",
+        evidence=record.evidence,
+        created=record.created,
+        cell=cell_key(record),
+        metric=metric,
+        scores=case_scores(data, metric) if metric else {},
+        classes=_class_means(data, metric) if metric else {},
+        seconds=sum(record.cost.wall.values()) if record.cost.wall else None,
+        gpu_hours=record.cost.gpu_hours,
+        steps=record.protocol.steps,
+        trust=data.verification.trust,
+        supersedes=record.supersedes,
+    )
+
+
+def cell_key(record: Record) -> str:
+    """Return the name of the cell that a run, its twin and its other seeds share: 12 hexadecimal digits."""
+    parts = {
+        "model": [record.model.id, record.model.variant],
+        "dataset": [record.dataset.id, record.dataset.fingerprint.scored],
+        "split": record.split.model_dump(mode="json"),
+        "protocol": record.protocol.model_dump(mode="json"),
+        "kind": record.kind,
+    }
+    return sha256_hex(canonical_json(parts))[:12]
+
+
+def case_scores(data: RunData, metric: Metric) -> dict[str, float]:
+    """Return case id to the mean over classes with a value; cases without any are left out (and counted elsewhere)."""
+    scores = {}
+    for case, row in data.table(metric.id).items():
+        values = [cell.value for cell in row.values() if cell.value is not None and math.isfinite(cell.value)]
+        if values:
+            scores[case] = sum(values) / len(values)
+    return scores
+
+
+def _class_means(data: RunData, metric: Metric) -> dict[str, float]:
+    means = {name: metric.per_class[name].value for name in data.classes if name in metric.per_class}
+    return {name: value for name, value in means.items() if value is not None}
+
+
+def metric_name(record_id: str) -> str:
+    """Return a record's metric id in words.
+
+    >>> metric_name("dice.hard.native.v1"), metric_name("hd95.native.v1"), metric_name("nsd@2.native.v1")
+    ('Dice', 'HD95', 'NSD@2')
+    """
+    stem = record_id.split(".")[0]
+    known = {"dice": "Dice", "iou": "IoU"}
+    return known.get(stem, stem.upper() if len(stem) <= 6 else stem)
+
+
+def unit_text(metric: Metric) -> str:
+    """Return the unit as it follows a number; a fraction has none."""
+    return "" if metric.unit == "fraction" else f" {metric.unit}"

@@ -1,0 +1,115 @@
+"""Building SVG as text: elements whose attributes and children are escaped, axes, and round tick values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+__all__ = ["Scale", "figure", "path", "tag", "ticks"]
+
+
+def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
+    """Write one element.
+
+    Parameters
+    ----------
+    name : str
+        Element name.
+    *children : str
+        Text (escaped) or Markup (kept).
+    **attributes : str, float or None
+        ``stroke_width`` becomes ``stroke-width``, ``class_`` becomes ``class``; numbers are written with two decimals
+        at most, so that the same data give the same bytes; None leaves the attribute out.
+
+    Examples
+    --------
+    >>> str(tag("text", "a<b", x=1.0, class_="label"))
+    '<text x="1" class="label">a&lt;b</text>'
+    """
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{_attribute(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    inner = Markup("").join(escape(child) for child in children)
+    # Both parts are escaped: attributes by _attribute, children by escape.
+    return Markup(f"<{name}{written}>{inner}</{name}>" if children else f"<{name}{written}/>")  # noqa: S704
+
+
+def _attribute(value: str | float) -> Markup:
+    return escape(value) if isinstance(value, str) else Markup(_short(value))  # noqa: S704 - digits only
+
+
+def _short(value: float) -> str:
+    text = f"{value:.2f}".rstrip("0").rstrip(".") if not isinstance(value, int) else str(value)
+    return "0" if text in {"-0", ""} else text
+
+
+def path(points: Sequence[tuple[float, float]], *, close: bool = False) -> str:
+    """Return the ``d`` of a polyline through ``points``."""
+    steps = " ".join(f"{'L' if i else 'M'}{_short(x)} {_short(y)}" for i, (x, y) in enumerate(points))
+    return steps + ("Z" if close else "")
+
+
+def figure(width: float, height: float, title: str, body: Sequence[Markup], ident: str) -> Markup:
+    """Wrap shapes into an SVG picture with an accessible name.
+
+    Parameters
+    ----------
+    width, height : float
+        Size in user units, which are CSS pixels at full size.
+    title : str
+        What the picture shows, read aloud by a screen reader.
+    body : sequence of Markup
+        The shapes.
+    ident : str
+        An id that is unique on the page.
+    """
+    name = tag("title", title, id=f"{ident}-title")
+    return tag(
+        "svg",
+        name,
+        *body,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {_short(width)} {_short(height)}",
+        width=width,
+        height=height,
+        role="img",
+        aria_labelledby=f"{ident}-title",
+        class_="plot",
+    )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map from data ``low … high`` to pixels ``start … stop``."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+
+    def __call__(self, value: float) -> float:
+        """Return the pixel of a value; values outside the range stop at its edge."""
+        span = self.high - self.low or 1.0
+        share = min(1.0, max(0.0, (value - self.low) / span))
+        return self.start + share * (self.stop - self.start)
+
+
+def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+    """Return about ``wanted`` round values inside ``low … high``.
+
+    >>> ticks(0, 1)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    if not high > low:
+        return [low]
+    raw = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [round(i * step, 10) for i in range(first, last + 1)]
