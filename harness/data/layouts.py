@@ -42,23 +42,19 @@ class Case:
     label: Path | None
 
 
-class _Pairs(Fact):
-    """Options of the layout ``pairs``: path patterns relative to the root, with ``{case}``, ``{channel}``, ``*``."""
+class _Images(Fact):
+    """Options of the layout ``unlabelled``: where images lie, relative to the root."""
 
-    image: str = "images/{case}.nii.gz"
-    label: str | None = "labels/{case}.nii.gz"
+    image: str = Field(default="images/{case}.nii.gz", description="path with {case}, and {channel} and * where wanted")
     case_pattern: str = Field(default=r"[^/]+", description="regular expression of a whole case id")
-    channel_names: tuple[str, ...] = Field(
-        default=(), description="per channel what stands for {channel}; else its name"
-    )
+    channel_names: tuple[str, ...] = Field(default=(), description="what stands for {channel}; else the card's names")
     exclude: tuple[str, ...] = Field(default=(), description="ids on disk that are no cases of this set")
 
 
-class _Unlabelled(Fact):
-    """Options of the layout ``unlabelled``: one image a case and no labels."""
+class _Pairs(_Images):
+    """Options of the layout ``pairs``: images and one label map a case."""
 
-    image: str = "images/{case}.nii.gz"
-    case_pattern: str = r"[^/]+"
+    label: str = "labels/{case}.nii.gz"
 
 
 def find_cases(card: DatasetCard, root: Path) -> dict[str, Case]:
@@ -97,12 +93,19 @@ def find_cases(card: DatasetCard, root: Path) -> dict[str, Case]:
 
 def _pairs(card: DatasetCard, root: Path) -> dict[str, Case]:
     options = parse(_Pairs, card.layout.options, f"the layout of {card.id}")
+    return _collect(card, root, options, _matches(root, options.label, options.case_pattern))
+
+
+def _unlabelled(card: DatasetCard, root: Path) -> dict[str, Case]:
+    return _collect(card, root, parse(_Images, card.layout.options, f"the layout of {card.id}"), {})
+
+
+def _collect(card: DatasetCard, root: Path, options: _Images, labels: Mapping[str, Path]) -> dict[str, Case]:
+    """Put images and labels together; a case that has only one of them is a case all the same."""
     names = options.channel_names or card.channels
-    # Without {channel} there is one file a case; it holds all channels on its last axis.
-    per_channel = [options.image.replace("{channel}", name) for name in names]
-    patterns = list(dict.fromkeys(per_channel))
+    # Without {channel} there is one file a case, and it holds all channels on its last axis.
+    patterns = list(dict.fromkeys(options.image.replace("{channel}", name) for name in names))
     found = [_matches(root, pattern, options.case_pattern) for pattern in patterns]
-    labels = _matches(root, options.label, options.case_pattern) if options.label else {}
     ids = {case for matches in (*found, labels) for case in matches} - set(options.exclude)
     return {
         case: Case(
@@ -115,12 +118,6 @@ def _pairs(card: DatasetCard, root: Path) -> dict[str, Case]:
         )
         for case in ids
     }
-
-
-def _unlabelled(card: DatasetCard, root: Path) -> dict[str, Case]:
-    options = parse(_Unlabelled, card.layout.options, f"the layout of {card.id}")
-    found = _matches(root, options.image, options.case_pattern)
-    return {case: Case(id=case, images=(path,), label=None) for case, path in found.items()}
 
 
 _LAYOUTS: Mapping[str, Callable[[DatasetCard, Path], dict[str, Case]]] = {"pairs": _pairs, "unlabelled": _unlabelled}

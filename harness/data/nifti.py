@@ -20,7 +20,7 @@ from harness.errors import UserError
 from harness.files import atomic_path
 from harness.grid import Grid
 
-__all__ = ["is_nifti", "read_nifti", "write_labels"]
+__all__ = ["is_nifti", "read_nifti", "write_labels", "write_volume"]
 
 _GZIP = b"\x1f\x8b"
 _MAX_DEFLATE_RATIO = 1032  # no deflate stream expands more, so a larger promised size is no size
@@ -77,43 +77,79 @@ def write_labels(path: Path, labels: NDArray[Any], like: Volume | Path) -> None:
     HarnessError
         The file cannot be written.
     """
-    import nibabel
-    from isal import isal_zlib
-
     if isinstance(like, Path):
         from harness.data.reading import read
 
         like = read(like)
-    if not is_nifti(path):
-        raise UserError(f"Labels are written as NIfTI, so {path.name} must end in .nii.gz or .nii.")
     if labels.shape != like.grid.shape:
         raise UserError(f"The labels have shape {labels.shape}, the scan {like.path} has {like.grid.shape}.")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() > np.iinfo(np.uint16).max:
         raise UserError(f"Labels are integers from 0 to 65535; found {labels.dtype}, {labels.min()} to {labels.max()}.")
-    dtype = np.uint8 if labels.max() <= np.iinfo(np.uint8).max else np.uint16
+    stored = labels.astype(np.uint8 if labels.max() <= np.iinfo(np.uint8).max else np.uint16)
+    header = _fresh_header(like.grid) if like.raw_header is None else _same_geometry(like.raw_header, like.path)
+    _write(path, stored, header)
+
+
+def write_volume(path: Path, data: NDArray[Any], grid: Grid) -> None:
+    """Write a volume as NIfTI on a grid, whole or not at all; the same input gives the same bytes.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.nii`` or ``.nii.gz``.
+    data : ndarray of shape grid.shape or (*grid.shape, t)
+        Stored in its own type.
+    grid : Grid
+        Stored as sform and qform, in the 32 bits that NIfTI-1 has for them.
+
+    Raises
+    ------
+    UserError
+        The shape is not that of the grid, or the name is not a NIfTI name.
+    HarnessError
+        The file cannot be written.
+    """
+    if data.shape[:3] != grid.shape:
+        raise UserError(f"The voxels have shape {data.shape}, the grid {grid.shape}.")
+    _write(path, data, _fresh_header(grid))
+
+
+def _fresh_header(grid: Grid) -> Any:
+    import nibabel
 
     header = nibabel.Nifti1Header()
-    if like.raw_header is not None:
-        own = _header(like.raw_header, like.path)
-        if isinstance(own, nibabel.Nifti2Header):
-            header = nibabel.Nifti2Header()
-        elif own.endianness != header.endianness:
-            header = nibabel.Nifti1Header(endianness=own.endianness)
-        geometry = ("pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "xyzt_units")
-        for name in (*geometry, "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"):
-            header[name] = own[name]
-        header["pixdim"][4:] = 1
-    else:
-        header.set_sform(like.grid.matrix, code="scanner")
-        header.set_xyzt_units("mm")
-    header.set_data_shape(labels.shape)
-    if like.raw_header is None:
-        header.set_zooms(like.grid.spacing)
-    header.set_data_dtype(dtype)
+    header.set_data_shape(grid.shape)
+    header.set_zooms(grid.spacing)
+    header.set_xyzt_units("mm")
+    header.set_sform(grid.matrix, code="scanner")
+    header.set_qform(grid.matrix, code="scanner", strip_shears=True)
+    return header
+
+
+def _same_geometry(raw_header: bytes, path: Path) -> Any:
+    """Return a header with the affines, codes and units of another, bit by bit, and nothing else of it."""
+    own = _header(raw_header, path)
+    header = type(own)(endianness=own.endianness)
+    for name in ("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"):
+        header[name] = own[name]
+    for name in ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"):
+        header[name] = own[name]
+    header["pixdim"][4:] = 1
+    return header
+
+
+def _write(path: Path, data: NDArray[Any], header: Any) -> None:
+    from isal import isal_zlib
+
+    if not is_nifti(path):
+        raise UserError(f"Volumes are written as NIfTI, so {path.name} must end in .nii.gz or .nii.")
+    header.set_data_shape(data.shape)
+    header.set_data_dtype(data.dtype)
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["vox_offset"] = header.single_vox_offset
-    stored = labels.astype(header.get_data_dtype())
-    body = header.binaryblock + bytes(4) + stored.tobytes(order="F")  # four zero bytes: no header extension
+    header["magic"] = header.single_magic
+    voxels = data.astype(header.get_data_dtype(), copy=False).tobytes(order="F")
+    body = header.binaryblock + bytes(4) + voxels  # four zero bytes say that no header extension follows
     if path.name.lower().endswith(".gz"):
         body = isal_zlib.compress(body, level=2, wbits=31)
     with atomic_path(path) as temporary:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from harness.data.nifti import is_nifti, read_nifti, write_labels
+from harness.data.nifti import is_nifti, read_nifti, write_labels, write_volume
 from harness.data.volume import Volume, as_labels
 from harness.errors import UserError
 
-__all__ = ["Volume", "as_labels", "read", "write_labels"]
+__all__ = ["Volume", "as_labels", "read", "write_labels", "write_volume"]
 
 _ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 
