@@ -33,15 +33,13 @@ def test_names_shapes_and_types_are_the_published(forge: ModuleType, depth: int)
 
 
 @pytest.mark.parametrize(
-    "depth", [pytest.param(d, marks=[pytest.mark.slow] if d in (101, 152) else []) for d in DEPTHS]
+    "depth", [pytest.param(d, marks=[pytest.mark.slow] if d in (34, 101, 152, 200) else []) for d in DEPTHS]
 )
 def test_every_stage_is_the_authors(forge: ModuleType, depth: int) -> None:
     content = forge.manifest(f"med3d-resnet{depth}", "manifest_full")
     stored = forge.golden(f"med3d-resnet{depth}")
     with torch.device("meta"):
-        network = Med3DSegmentation(
-            depth=depth, shortcut=content["shortcut_type"], num_classes=2, decoder="conv_seg"
-        )
+        network = Med3DSegmentation(depth=depth, shortcut=content["shortcut_type"], num_classes=2, decoder="conv_seg")
     weights = {name: torch.from_numpy(value) for name, value in forge.checkpoint(content).items()}
     network.load_state_dict(weights, assign=True)
     volume = torch.from_numpy(forge.input_volume(tuple(stored["input_shape"])))

@@ -11,13 +11,13 @@ from torch import nn
 from harness.networks.swin_unetr import SwinSSL, SwinUNETR
 
 _PRETEXT = [
-    pytest.param("brainsegfounder-ssl-tiny"),
+    pytest.param("brainsegfounder-ssl-tiny", marks=pytest.mark.slow),
     pytest.param("brainsegfounder-ssl-small"),
     pytest.param("brainsegfounder-ssl-big", marks=pytest.mark.slow),
 ]
 _SEGMENTATION = [
-    pytest.param("brainsegfounder-brats-tiny", marks=pytest.mark.slow),
-    pytest.param("brainsegfounder-brats-small"),
+    pytest.param("brainsegfounder-brats-tiny"),
+    pytest.param("brainsegfounder-brats-small", marks=pytest.mark.slow),
 ]
 
 
