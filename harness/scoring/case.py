@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from harness.errors import unknown_name
 from harness.scoring.formulas import SURFEL_FAMILIES, VOXEL_FAMILIES, family, value
 from harness.scoring.inputs import check_classes, check_metrics, check_pair, check_spacing
-from harness.scoring.plain import measure
+from harness.scoring.measure import measure_classes
 
 __all__ = ["score"]
 
@@ -21,6 +22,9 @@ def score(
     spacing: Sequence[float],
     classes: Mapping[str, Iterable[int]],
     metrics: Iterable[str],
+    *,
+    not_annotated: Collection[str] = (),
+    threads: int | None = None,
 ) -> list[dict[str, Any]]:
     """Compare a predicted label map with a reference, class by class.
 
@@ -34,13 +38,20 @@ def score(
         Class name -> the label values that form its mask. Classes may overlap (regions).
     metrics : iterable of str
         Short metric ids, such as ``["dice", "hd95", "nsd@2"]``; see `harness.scoring.definitions.known`.
+    not_annotated : collection of str
+        Classes that nobody drew in this case. They get rows in the state ``not_annotated`` with the value nan, so
+        that summaries count them instead of taking an undrawn organ for an absent one.
+    threads : int, optional
+        Threads to use: by default the CPUs of this process, at most ``OMP_NUM_THREADS``.
 
     Returns
     -------
     list of dict
         One row per class and metric, classes in the given order, with ``class``, ``metric`` (as asked for), ``value``
         (raw, in the unit of the metric's definition; may be inf or nan), ``state`` (``both``, ``pred_empty``,
-        ``ref_empty`` or ``both_empty``), and the voxel counts ``tp``, ``fp``, ``fn``, ``n_ref``, ``n_pred``.
+        ``ref_empty`` or ``both_empty``), the voxel counts ``tp``, ``fp``, ``fn``, ``n_ref``, ``n_pred``, and the
+        ``spacing`` and ``diagonal_mm`` of the volume. Empty masks follow the metric's definition; what they cost
+        is said by a policy afterwards (`harness.scoring.policies`).
 
     Raises
     ------
@@ -61,28 +72,34 @@ def score(
     spacing = check_spacing(spacing)
     members = check_classes(classes)
     asked = check_metrics(metrics)
+    unknown = [name for name in not_annotated if name not in members]
+    if unknown:
+        raise unknown_name("class", unknown[0], members, "It was given as not annotated.")
+    drawn = [name for name in members if name not in not_annotated]
     families = {family(card) for card in asked.values()}
+    facts_of = measure_classes(
+        prediction,
+        reference,
+        spacing,
+        members,
+        voxels=drawn if families & VOXEL_FAMILIES.keys() else (),
+        surfels=drawn if families & SURFEL_FAMILIES.keys() else (),
+        threads=threads,
+    )
+    diagonal = math.sqrt(sum((n * step) ** 2 for n, step in zip(prediction.shape, spacing, strict=True)))
     rows = []
-    for name, labels in members.items():
-        facts = measure(
-            np.isin(prediction, labels),
-            np.isin(reference, labels),
-            spacing,
-            voxels=bool(families & {"nsd", *VOXEL_FAMILIES}),
-            surfels=bool(families & set(SURFEL_FAMILIES)),
-        )
+    for name, facts in facts_of:
+        common = {
+            "state": facts.state if name in drawn else "not_annotated",
+            "tp": facts.tp,
+            "fp": facts.fp,
+            "fn": facts.fn,
+            "n_ref": facts.n_ref,
+            "n_pred": facts.n_pred,
+            "spacing": spacing,
+            "diagonal_mm": diagonal,
+        }
         for metric_id, card in asked.items():
-            rows.append(
-                {
-                    "class": name,
-                    "metric": metric_id,
-                    "value": value(card, facts),
-                    "state": facts.state,
-                    "tp": facts.tp,
-                    "fp": facts.fp,
-                    "fn": facts.fn,
-                    "n_ref": facts.n_ref,
-                    "n_pred": facts.n_pred,
-                }
-            )
+            number = value(card, facts) if name in drawn else math.nan
+            rows.append({"class": name, "metric": metric_id, "value": number, **common})
     return rows

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from harness.errors import UserError
 from harness.scoring.definitions import Definition
 from harness.scoring.facts import Directed, Facts
 
-__all__ = ["SURFEL_FAMILIES", "VOXEL_FAMILIES", "family", "value"]
+__all__ = ["SURFEL_FAMILIES", "VOXEL_FAMILIES", "family", "from_counts", "value"]
 
 Distances = npt.NDArray[np.float64]
 
@@ -39,9 +40,27 @@ def value(card: Definition, facts: Facts) -> float:
         return 0.0 if card.tolerance_mm is not None else math.inf
     surface = facts.surfel_surface if over_surfels else facts.voxel_surface
     assert surface is not None, f"{card.id} was asked for without gathering its surface"
-    if card.tolerance_mm is not None:
-        return (_nsd_surfel if over_surfels else _nsd)(surface, card.tolerance_mm)
-    return (SURFEL_FAMILIES if over_surfels else VOXEL_FAMILIES)[name](surface)
+    formula = (SURFEL_FAMILIES if over_surfels else VOXEL_FAMILIES)[name]
+    return formula(surface) if card.tolerance_mm is None else formula(surface, card.tolerance_mm)
+
+
+_POOLABLE = ("dice", "iou", "precision", "recall")
+
+
+def from_counts(card: Definition, totals: Facts) -> float:
+    """Compute an overlap metric from counts that were added up over cases.
+
+    Raises
+    ------
+    UserError
+        The metric is no function of TP, FP and FN alone.
+    """
+    if card.id not in _POOLABLE:
+        raise UserError(
+            f"Metric {card.id!r} cannot be pooled over cases: it is no function of voxel counts. Pool one of "
+            f"{', '.join(_POOLABLE)}, or average {card.id!r} by class or by case."
+        )
+    return _FROM_COUNTS[card.id](totals)
 
 
 def _fraction(part: int, whole: int) -> float:
@@ -135,13 +154,14 @@ def _nsd_surfel(surface: Directed, tolerance: float) -> float:
     return near / sum(float(areas.sum()) for _, areas in pairs)
 
 
-VOXEL_FAMILIES: dict[str, Callable[[Directed], float]] = {
+VOXEL_FAMILIES: dict[str, Callable[..., float]] = {
     "hd": _hd,
     "hd95": _hd95,
     "hd95_pooled": _hd95_pooled,
     "hd95_floor": _hd95_floor,
     "assd": _assd,
     "masd": _masd,
+    "nsd": _nsd,
 }
 SURFEL_FAMILIES: dict[str, Callable[..., float]] = {
     "hd_surfel": _hd,
