@@ -43,6 +43,9 @@ Status = Literal["complete", "failed", "diverged", "out_of_memory", "timed_out",
 Kind = Literal["fine_tune", "probe", "eval_only", "zero_training_baseline", "pretrain"]
 
 
+_LARGEST_CONFIG = 100_000
+
+
 def assemble(
     *,
     kind: Kind,
@@ -190,12 +193,27 @@ def config_sha256(config_yaml: str) -> str:
 
 
 def parse_config(config_yaml: str) -> Any:
-    """Parse a configuration; UserError where it is not YAML."""
+    """Parse a configuration; UserError where it is not YAML of plain values."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(config_yaml, Loader=loader)  # noqa: S506 - both are safe loaders
+        content = yaml.load(config_yaml, Loader=loader)  # noqa: S506 - both are safe loaders
+        _count(content, _LARGEST_CONFIG)
+        canonical_json(content)
     except yaml.YAMLError as error:
         raise UserError(f"config.yaml is not valid YAML: {error}.") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"config.yaml must hold plain finite values only: {error}.") from error
+    return content
+
+
+def _count(value: Any, left: int) -> int:
+    """Return how many more values are allowed: a few aliases of YAML can stand for billions of values."""
+    if left <= 0:
+        raise ValueError(f"it has more than {_LARGEST_CONFIG} values")
+    left -= 1
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        left = _count(item, left)
+    return left
 
 
 def _sealed(fields: dict[str, Any]) -> Record:

@@ -63,6 +63,7 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
 Length = Annotated[float, Field(gt=0)]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]*)$")]
 Phase = Literal["prepare", "train", "validate", "infer", "score"]
 
 
@@ -139,12 +140,26 @@ class Dataset(Part):
     card_version: Known[Name]
     fingerprint: Fingerprint
     n_cases: CaseCounts
-    label_map: Known[dict[str, Name]] = Field(description="label value as text to name, background included")
+    label_map: Known[dict[LabelValue, Name]] = Field(description="label value as text to name, background included")
     regions: dict[Name, tuple[int, ...]] = Field(
         default_factory=dict, description="overlapping targets made of labels; empty: every label is a class"
     )
-    remap: dict[str, int] | None = Field(default=None, description="stored value as text to label value, if any")
+    remap: dict[LabelValue, int] | None = Field(default=None, description="stored value as text to label value, if any")
     excluded: tuple[Excluded, ...]
+
+    @property
+    def classes(self) -> dict[str, tuple[int, ...]]:
+        """Name to label values of everything that is scored: the regions, or each label but the background."""
+        if self.regions:
+            return dict(self.regions)
+        return {name: (int(value),) for value, name in (self.label_map or {}).items() if int(value) != 0}
+
+    @property
+    def class_ids(self) -> dict[str, int]:
+        """Name to the number in the case file: the label value, or the place of a region among their names, from 1."""
+        if self.regions:  # sorted, because canonical JSON does not keep the order of keys
+            return {name: number for number, name in enumerate(sorted(self.regions), start=1)}
+        return {name: labels[0] for name, labels in self.classes.items()}
 
 
 class Split(Part):

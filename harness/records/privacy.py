@@ -42,7 +42,8 @@ _PATTERNS = (
 _COMMON = frozenset(
     ("admin", "default", "docker", "harness", "jovyan", "localhost", "nobody", "runner", "runneradmin", "ubuntu")
 )
-_QUICK = re.compile(r"[/\\@~]|host|\.[a-z]", re.IGNORECASE)
+# Every pattern needs one of these; most texts have none, and a record has hundreds of texts.
+_QUICK = re.compile(r"[/\\@~]|host|\.(?:local|lan|in|corp|cluster|hpc|home)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def read_json(path: Path) -> tuple[dict[str, Any], str]:
         raise UserError(f"There is no record at {path}. A run writes it last; see run.json for its state.") from error
     except OSError as error:
         raise HarnessError(f"Cannot read {path}: {error.strerror}. Check its permissions.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a record: {error}.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a record: it holds {type(content).__name__} instead of a JSON object.")

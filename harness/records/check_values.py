@@ -1,0 +1,107 @@
+"""Check 4: ranges and units, counts that add up, scores that follow from counts, empty masks treated as stated."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from harness.errors import UserError
+from harness.records.aggregate import empty_rule, find_definition
+from harness.records.cases import CaseRow
+from harness.records.opened import Opened
+from harness.records.pretext import PretextDefinition
+from harness.records.schema import EmptyRule, Metric
+from harness.records.verification import Finding, differ
+from harness.scoring.definitions import Definition
+
+__all__ = ["check_values"]
+
+_SMOOTHING = 1e-5
+
+
+def check_values(opened: Opened) -> Iterator[Finding]:
+    """Check 4: ranges, counts that add up, scores that follow from counts, and empty masks treated as stated."""
+    checks = {metric.id: _Values(metric) for metric in opened.record.metrics}
+    told: dict[str, tuple[object, ...]] = {}
+    counts: dict[tuple[str, int], tuple[object, ...]] = {}
+    for row in opened.rows:
+        place = f"cases.csv: {row.case_id}, {row.class_name}, {row.metric_id}"
+        of_case = (row.spacing_x, row.spacing_y, row.spacing_z, row.seconds, row.prediction_sha256)
+        if told.setdefault(row.case_id, of_case) != of_case:
+            yield Finding(4, "error", place, "spacing, seconds or prediction differ from other rows of the case")
+        of_class = (row.tp, row.fp, row.fn, row.n_ref, row.n_pred)
+        if counts.setdefault((row.case_id, row.class_id), of_class) != of_class:
+            yield Finding(4, "error", place, "the counts differ from those of another metric of the same masks")
+        if row.metric_id in checks:
+            wrong = checks[row.metric_id].fault(row)
+            if wrong:
+                yield Finding(4, "error", place, wrong)
+
+
+class _Values:
+    """What may stand in a row of one metric."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self.card: Definition | PretextDefinition | None = None
+        self.rule = EmptyRule(both_empty="as measured", pred_empty="as measured", ref_empty="as measured")
+        # An unknown metric or policy is reported by check 3.
+        with contextlib.suppress(UserError):
+            self.card = find_definition(metric.id)
+            self.rule = empty_rule(metric.policy, self.card)
+        self.bounded = metric.unit == "fraction" and metric.higher_is_better
+        self.short = self.card.id if isinstance(self.card, Definition) else None
+        self.counted = isinstance(self.card, Definition) and self.card.needs == "labels"
+
+    def fault(self, row: CaseRow) -> str | None:
+        value = row.value
+        if value is not None and (value < 0 or (self.bounded and value > 1)):
+            allowed = "0 to 1" if self.bounded else "0 or more"
+            return f"the value {value} is outside {allowed} ({self.metric.unit})"
+        if any(step is not None and step <= 0 for step in row[11:14]):
+            return f"the spacing {row[11:14]} is not positive"
+        tp, fp, fn, n_ref, n_pred = row[6:11]
+        if tp is None or fp is None or fn is None or n_ref is None or n_pred is None:
+            return "the voxel counts are missing" if self.counted and row.reason != "failed" else None
+        if min(tp, fp, fn) < 0 or tp + fn != n_ref or tp + fp != n_pred:
+            return f"the counts do not add up: TP {tp}, FP {fp}, FN {fn}, reference {n_ref}, prediction {n_pred}"
+        if row.reason in ("not_annotated", "failed"):
+            return None if value is None else f"a value stands beside {row.reason}"
+        state = ("both" if n_ref else "ref_empty") if n_pred else ("pred_empty" if n_ref else "both_empty")
+        if row.state != state:
+            return f"the reason {row.reason!r} contradicts the counts ({n_ref} and {n_pred} voxels)"
+        if state != "both":
+            return self._fault_of_empty(value, getattr(self.rule, state), n_ref + n_pred)
+        expected = self._from_counts(row, tp, fp, fn)
+        if expected is not None and differ(value, expected):
+            return f"the value {value} does not follow from the counts, which give {expected}"
+        return None
+
+    def _fault_of_empty(self, value: float | None, fill: str, voxels: int) -> str | None:
+        if fill == "as measured":
+            return None
+        if fill == "skip":
+            return None if value is None else f"the policy {self.metric.policy!r} leaves this case out, not {value}"
+        if value is None:
+            return f"the policy {self.metric.policy!r} counts this case as {fill}, but it has no value"
+        if fill == "diagonal":
+            return None if value > 0 else f"a miss costs the diagonal of the volume, not {value}"
+        expected = _SMOOTHING / (voxels + _SMOOTHING) if fill == "smoothed" else float(fill)
+        return f"the policy {self.metric.policy!r} gives {expected}, not {value}" if differ(value, expected) else None
+
+    def _from_counts(self, row: CaseRow, tp: int, fp: int, fn: int) -> float | None:
+        if self.short == "dice":
+            return 2 * tp / (2 * tp + fp + fn)
+        if self.short == "iou":
+            return tp / (tp + fp + fn)
+        if self.short == "precision":
+            return tp / (tp + fp)
+        if self.short == "recall":
+            return tp / (tp + fn)
+        if self.short == "volume_difference_voxels":
+            return float(abs(fp - fn))
+        if self.short == "relative_volume_error":
+            return abs(fp - fn) / (tp + fn)
+        if self.short == "volume_difference" and row.spacing_x and row.spacing_y and row.spacing_z:
+            return abs(fp - fn) * row.spacing_x * row.spacing_y * row.spacing_z / 1000.0
+        return None

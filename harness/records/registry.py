@@ -1,0 +1,64 @@
+"""What is known beyond a record: the cards. Read once per process, never trusted to have everything."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cards.dataset import DatasetCard
+from harness.cards.library import dataset_card, index, model_card
+from harness.cards.model import ModelCard
+from harness.data.splits import ResolvedSplit, resolve
+from harness.errors import UserError
+from harness.records.schema import Record
+
+__all__ = ["Registry"]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The shipped cards and those in a user's folders.
+
+    Attributes
+    ----------
+    folders : tuple of Path
+        As given with ``--cards``.
+    """
+
+    folders: tuple[Path, ...] = ()
+
+    def dataset(self, record: Record) -> DatasetCard | None:
+        """Return the card of the record's data set; None where nobody knows it."""
+        found = _dataset(record.dataset.id, self.folders)
+        return None if found is None else found[0]
+
+    def dataset_folder(self, record: Record) -> Path | None:
+        """Return the folder that the card lies in."""
+        found = _dataset(record.dataset.id, self.folders)
+        return None if found is None else found[1]
+
+    def model(self, record: Record) -> ModelCard | None:
+        """Return the card of the record's weight set; None where nobody knows it."""
+        return _model(f"{record.model.id}.{record.model.variant}", self.folders)
+
+    def split(self, record: Record) -> ResolvedSplit | None:
+        """Return the cases of the record's split and fold; None where the card or the split is not known."""
+        card, split = self.dataset(record), record.split
+        if card is None or split.id not in {known.id for known in card.splits}:
+            return None
+        fraction = 1.0 if split.label_fraction is None else split.label_fraction
+        try:
+            return resolve(card, split.id, split.fold or 0, fraction, split.subset_seed or 0)
+        except UserError:
+            return None
+
+
+@functools.cache
+def _dataset(name: str, folders: tuple[Path, ...]) -> tuple[DatasetCard, Path] | None:
+    return dataset_card(name, folders) if name in index("dataset", folders) else None
+
+
+@functools.cache
+def _model(name: str, folders: tuple[Path, ...]) -> ModelCard | None:
+    return model_card(name, folders)[0] if name in index("model", folders) else None
