@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from harness.errors import unknown_name
 from harness.scoring.formulas import SURFEL_FAMILIES, VOXEL_FAMILIES, family, value
 from harness.scoring.inputs import check_classes, check_metrics, check_pair, check_spacing
+from harness.scoring.lesions import RULES, lesion_values
 from harness.scoring.measure import measure_classes
 
 __all__ = ["score"]
@@ -77,6 +80,7 @@ def score(
         raise unknown_name("class", unknown[0], members, "It was given as not annotated.")
     drawn = [name for name in members if name not in not_annotated]
     families = {family(card) for card in asked.values()}
+    rules = {rule for card in asked.values() if (rule := card.id.partition(".")[2]) in RULES}
     facts_of = measure_classes(
         prediction,
         reference,
@@ -89,6 +93,10 @@ def score(
     diagonal = math.sqrt(sum((n * step) ** 2 for n, step in zip(prediction.shape, spacing, strict=True)))
     rows = []
     for name, facts in facts_of:
+        if rules and name in drawn:
+            masks = np.isin(prediction, members[name]), np.isin(reference, members[name])
+            lesions = {rule: lesion_values(rule, *masks, spacing) for rule in rules}
+            facts = dataclasses.replace(facts, lesions=lesions)
         common = {
             "state": facts.state if name in drawn else "not_annotated",
             "tp": facts.tp,

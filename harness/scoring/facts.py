@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -45,6 +46,8 @@ class Facts:
     voxel_surface, surfel_surface : Directed or None
         Distances between voxel surfaces and between area-weighted surfaces; None where no metric asked for them or
         a mask is empty.
+    lesions : mapping of str to mapping of str to float
+        Rule -> the rule's numbers by name, for the lesion-wise rules that were asked for.
     """
 
     tp: int
@@ -54,6 +57,7 @@ class Facts:
     voxel_mm3: float
     voxel_surface: Directed | None = None
     surfel_surface: Directed | None = None
+    lesions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def n_pred(self) -> int:

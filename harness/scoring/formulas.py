@@ -12,7 +12,16 @@ from harness.errors import UserError
 from harness.scoring.definitions import Definition
 from harness.scoring.facts import Directed, Facts
 
-__all__ = ["SURFEL_FAMILIES", "VOXEL_FAMILIES", "family", "from_counts", "value"]
+__all__ = [
+    "SURFEL_FAMILIES",
+    "VOXEL_FAMILIES",
+    "family",
+    "from_counts",
+    "hd95_pooled",
+    "hd95_surfel",
+    "nsd_directed_mean",
+    "value",
+]
 
 Distances = npt.NDArray[np.float64]
 
@@ -33,6 +42,9 @@ def value(card: Definition, facts: Facts) -> float:
     name = family(card)
     if name in _FROM_COUNTS:
         return _FROM_COUNTS[name](facts)
+    lesion_name, _, rule = card.id.partition(".")
+    if rule in facts.lesions:
+        return facts.lesions[rule][lesion_name]
     over_surfels = name in SURFEL_FAMILIES
     if facts.state == "both_empty":
         return math.nan
@@ -104,7 +116,8 @@ def _percentile95(distances: Distances) -> float:
     return float(np.percentile(distances, 95))
 
 
-def _hd95_pooled(surface: Directed) -> float:
+def hd95_pooled(surface: Directed) -> float:
+    """Return the 95th percentile of both directed lists together, in mm."""
     return _percentile95(np.concatenate([surface.from_prediction, surface.from_reference]))
 
 
@@ -127,6 +140,12 @@ def _nsd(surface: Directed, tolerance: float) -> float:
     return near / (surface.from_prediction.size + surface.from_reference.size)
 
 
+def nsd_directed_mean(surface: Directed, tolerance: float) -> float:
+    """Return the mean of the two directed fractions within a tolerance in mm, as panoptica has it."""
+    directed = (surface.from_prediction, surface.from_reference)
+    return sum(int(np.count_nonzero(d <= tolerance)) / d.size for d in directed) / 2
+
+
 def _with_areas(surface: Directed) -> list[tuple[Distances, Distances]]:
     assert surface.area_prediction is not None
     assert surface.area_reference is not None
@@ -136,7 +155,8 @@ def _with_areas(surface: Directed) -> list[tuple[Distances, Distances]]:
     ]
 
 
-def _hd95_surfel(surface: Directed) -> float:
+def hd95_surfel(surface: Directed) -> float:
+    """Return the larger of the two directed area-weighted 95 % distances, in mm."""
     return max(_weighted95(distances, areas) for distances, areas in _with_areas(surface))
 
 
@@ -157,7 +177,7 @@ def _nsd_surfel(surface: Directed, tolerance: float) -> float:
 VOXEL_FAMILIES: dict[str, Callable[..., float]] = {
     "hd": _hd,
     "hd95": _hd95,
-    "hd95_pooled": _hd95_pooled,
+    "hd95_pooled": hd95_pooled,
     "hd95_floor": _hd95_floor,
     "assd": _assd,
     "masd": _masd,
@@ -165,6 +185,6 @@ VOXEL_FAMILIES: dict[str, Callable[..., float]] = {
 }
 SURFEL_FAMILIES: dict[str, Callable[..., float]] = {
     "hd_surfel": _hd,
-    "hd95_surfel": _hd95_surfel,
+    "hd95_surfel": hd95_surfel,
     "nsd_surfel": _nsd_surfel,
 }

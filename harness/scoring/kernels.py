@@ -63,7 +63,7 @@ def count(prediction, reference, zero_counts, start, stop, pairs, occupied):  # 
                     pairs[row_p[k], row_r[k]] += 1
 
 
-@njit(nogil=True)
+@njit(inline="always")
 def _voxel(codes, bits, i, j, k):  # type: ignore[no-untyped-def]
     """Classes whose surface contains voxel (i, j, k)."""
     n0, n1, n2 = codes.shape
@@ -79,7 +79,7 @@ def _voxel(codes, bits, i, j, k):  # type: ignore[no-untyped-def]
     return on & ~(bits[a] & bits[b] & bits[c] & bits[d] & bits[e] & bits[f])
 
 
-@njit(nogil=True)
+@njit(inline="always")
 def _corner(codes, bits, i, j, k):  # type: ignore[no-untyped-def]
     """Classes whose half-shifted surface contains corner (i, j, k)."""
     n0, n1, n2 = codes.shape
@@ -101,12 +101,12 @@ def _corner(codes, bits, i, j, k):  # type: ignore[no-untyped-def]
     return some  # at the border of the array at least one of the eight is background
 
 
-@njit(nogil=True)
+@njit(inline="always")
 def _on(codes, bits, half, i, j, k):  # type: ignore[no-untyped-def]
     return _corner(codes, bits, i, j, k) if half else _voxel(codes, bits, i, j, k)
 
 
-@njit(nogil=True)
+@njit(inline="always")
 def _near_occupied(occupied, half, i, j):  # type: ignore[no-untyped-def]
     if not half:
         return occupied[i, j]
@@ -117,7 +117,7 @@ def _near_occupied(occupied, half, i, j):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(nogil=True)
+@njit(inline="always")
 def _mark_mixed(codes, half, i, j, mixed):  # type: ignore[no-untyped-def]
     """Set ``mixed[k]`` where lattice row (i, j) may meet a surface; plain loops that the compiler vectorises."""
     n0, n1, n2 = codes.shape

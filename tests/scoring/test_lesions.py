@@ -1,0 +1,90 @@
+"""Lesion-wise rules against the challenges' own scripts, and the cases that tell the rules apart."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.scoring import score
+from harness.scoring.policies import apply_policy
+
+EXPECTED = json.loads((Path(__file__).parent / "data/expected.json").read_text(encoding="utf-8"))["cases"]
+LESION_CASES = [case for case, entry in EXPECTED.items() if "lesion" in entry]
+BRATS_REGIONS = {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}
+
+
+def scored(volumes, case, classes, metrics, as_et=False):
+    prediction, reference = volumes[f"{case}_pred"], volumes[f"{case}_ref"]
+    if as_et:
+        prediction, reference = prediction * np.uint8(3), reference * np.uint8(3)
+    rows = score(prediction, reference, volumes[f"{case}_spacing"], classes, metrics)
+    return rows, {(row["class"], row["metric"]): row["value"] for row in rows}
+
+
+@pytest.mark.parametrize("case", LESION_CASES)
+def test_lesion_rules(case, expected, volumes):
+    ids = {
+        ("atlas2", "volume_difference_voxels"): "volume_difference_voxels",
+        ("atlas2", "simple_lesion_count_difference"): "lesion_count_difference.atlas2",
+        ("atlas2", "lesion_f1"): "lesion_f1.atlas2",
+        ("isles22", "lesion_count_difference"): "lesion_count_difference.isles22",
+        ("isles22", "lesion_f1"): "lesion_f1.isles22",
+        ("monai", "per_component_dice"): "lesion_dice.monai-component",
+        **{
+            ("panoptica_cc_iou0.5", key): f"lesion_{key}.panoptic-iou50" for key in ("tp", "fp", "fn", "rq", "sq", "pq")
+        },
+        ("panoptica_cc_iou0.5", "sq_dsc"): "lesion_dice.panoptic-iou50",
+    }
+    _, found = scored(volumes, case, expected[case]["classes"], sorted(set(ids.values())))
+    compared = 0
+    for name, tools in expected[case]["lesion"].items():
+        for (tool, key), metric in ids.items():
+            if key in tools.get(tool, {}):
+                rel = 1e-5 if tool == "monai" else 1e-9
+                answer = float(tools[tool][key])
+                assert found[name, metric] == pytest.approx(answer, rel=rel, nan_ok=True), (name, metric)
+                compared += 1
+    assert compared >= 5
+
+
+@pytest.mark.parametrize("task", ["gli", "men", "met"])
+@pytest.mark.parametrize("case", LESION_CASES)
+def test_brats_2023(case, task, expected, volumes):
+    entry = expected[case]
+    as_et = "brats2023" not in entry
+    answers = entry["brats2023_as_ET" if as_et else "brats2023"][f"BraTS-{task.upper()}"]
+    rule = f"brats2023-{task}"
+    ids = {
+        "Num_TP": f"lesion_tp.{rule}",
+        "Num_FP": f"lesion_fp.{rule}",
+        "Num_FN": f"lesion_fn.{rule}",
+        "LesionWise_Score_Dice": f"lesion_dice.{rule}",
+        "LesionWise_Score_HD95": f"lesion_hd95.{rule}",
+        "Sensitivity": "recall",
+        "Specificity": "specificity",
+        "Legacy_Dice": "dice",
+        "Legacy_HD95": "hd95_surfel",
+    }
+    rows, _ = scored(volumes, case, BRATS_REGIONS, sorted(ids.values()), as_et)
+    found = {(row["class"], row["metric"]): row["value"] for row in apply_policy(rows, "brats2023")}
+    for region, values in answers.items():
+        for key, metric in ids.items():
+            assert found[region, metric] == pytest.approx(float(values[key]), rel=1e-9), (region, key)
+
+
+@pytest.mark.parametrize("case", [case for case in LESION_CASES if "brats_evaluation_gli" in EXPECTED[case]])
+def test_brats_2024(case, expected, volumes):
+    answers = expected[case]["brats_evaluation_gli"]
+    ids = {f"all_instance_{key}": f"lesion_{key}.brats2024" for key in ("tp", "fp", "fn", "f1")}
+    ids |= {"all_instance_prec": "lesion_precision.brats2024", "all_instance_rec": "lesion_recall.brats2024"}
+    ids |= {f"lesionwise_{key}_mean": f"lesion_{key}.brats2024" for key in ("nsd", "hd95")}
+    ids |= {"lesionwise_dsc_mean": "lesion_dice.brats2024", "global_dsc": "dice", "global_hd95": "hd95_pooled"}
+    rows, _ = scored(volumes, case, BRATS_REGIONS, sorted(ids.values()))
+    found = {(row["class"], row["metric"]): row for row in apply_policy(rows, "brats2024")}
+    for region in BRATS_REGIONS:
+        for key, metric in ids.items():
+            row = found[region, metric]
+            value = row["raw"] if key.startswith(("lesionwise", "all_instance")) else row["value"]
+            answer = float(answers[f"{key}_{region.lower()}"])
+            assert value == pytest.approx(answer, rel=1e-9, nan_ok=True), (region, key)
