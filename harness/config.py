@@ -69,7 +69,7 @@ class _Where(_Config):
     data_root: Path | None = None
     weights: Path | None = Field(default=None, description="the checkpoint file; null: found as the card says")
     cards: tuple[Path, ...] = ()
-    submitter: str = "unknown"
+    submitter: str | None = Field(default=None, description="a public handle, if you want to be named")
 
 
 _WHERE = frozenset(_Where.model_fields)

@@ -62,8 +62,8 @@ def meet(contract: InputContract, data: DatasetCard, choice: InputChoice) -> Mee
     axcodes = _in_axes(orientation, contract.axes)
     spacing = contract.spacing or "native" if choice.spacing == "contract" else choice.spacing
     if spacing != "native":
-        by_axis = dict(zip("xyz", spacing, strict=True))
-        spacing = tuple(by_axis[_AXIS_OF[letter]] for letter in axcodes)
+        first, second, third = (spacing["xyz".index(_AXIS_OF[letter])] for letter in axcodes)
+        spacing = (first, second, third)
     intensity = contract.intensity if choice.intensity == "contract" else choice.intensity
     if choice.intensity != "contract" and _plain(choice.intensity) != _plain(contract.intensity):
         rules.append("intensity: the protocol's rule instead of the contract's")

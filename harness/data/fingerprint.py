@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.data.volume import Volume
 from harness.errors import UserError
 from harness.files import canonical_json, sha256_hex
 
-__all__ = ["Hashed", "file_hash", "fingerprint", "join_hashes"]
+__all__ = ["Hashed", "file_hash", "fingerprint", "join_hashes", "label_map_sha256"]
 
 _BLOCK_BYTES = 1 << 23
 
@@ -82,3 +83,35 @@ def fingerprint(cases: Mapping[str, Hashed], ids: Iterable[str] | None = None) -
         )
     lines = [f"{case}\t{cases[case].image_sha256}\t{cases[case].label_sha256 or ''}\n" for case in wanted]
     return sha256_hex("".join(lines))
+
+
+def label_map_sha256(labels: NDArray[Any]) -> str:
+    """Hash a label map by shape and voxels in C order.
+
+    Parameters
+    ----------
+    labels : integer ndarray of shape (a, b, c)
+        In the scan's own grid. The integer type does not matter: labels are hashed in the smallest unsigned one.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits. The place of the grid in space is left out, since file formats round it differently;
+        re-scoring compares it with the reference.
+
+    Raises
+    ------
+    ValueError
+        The array is not of integers, or a label is negative.
+    """
+    if labels.dtype.kind not in "iub":
+        raise ValueError(f"a label map holds whole numbers, not {labels.dtype}")
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    if low < 0:
+        raise ValueError(f"a label map holds labels of 0 or more, not {low}")
+    small = np.ascontiguousarray(labels, dtype=np.min_scalar_type(high)).astype(
+        np.min_scalar_type(high).newbyteorder("<")
+    )
+    digest = hashlib.sha256(f"{small.dtype.str}\t{tuple(int(side) for side in small.shape)}\n".encode())
+    digest.update(small.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -48,23 +48,17 @@ def seed_everything(seed: int) -> dict[str, int]:
     return {"python": seed, "numpy": seed, "torch": seed, "data": seed, "init": seed}
 
 
-def use_determinism(wanted: bool, device: torch.device) -> dict[str, Any]:
-    """Switch deterministic algorithms on or off and return the flags for the record.
+def use_determinism(wanted: bool, device: torch.device) -> None:
+    """Switch deterministic algorithms on or off.
 
     On CUDA some backward passes of 3D pooling and interpolation have no deterministic form: there torch warns
-    instead of stopping, and the record says ``warn_only``.
+    instead of stopping.
     """
     on_cuda = device.type == "cuda"
     if wanted and on_cuda:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted, warn_only=on_cuda)
     torch.backends.cudnn.benchmark = on_cuda and not wanted
-    return {
-        "algorithms": "warn_only" if wanted and on_cuda else wanted,
-        "cudnn_benchmark": bool(torch.backends.cudnn.benchmark),
-        "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
-        "num_threads": torch.get_num_threads(),
-    }
 
 
 def rng_state() -> dict[str, Any]:

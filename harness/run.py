@@ -1,0 +1,106 @@
+"""One cell from start to record. The only place that sees the whole line; it reads top to bottom like the picture.
+
+model card ─► weights ─► adapter ─► network ┐
+                                            ├─► training ─► inference ─► scoring ─► record
+data card ─► check ─► split ─► preprocess ──┘
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from harness.adapters.build import build
+from harness.adapters.interface import Task
+from harness.adapters.weights import locate
+from harness.cards.library import dataset_card, model_card
+from harness.config import RunConfig
+from harness.data.check import check
+from harness.data.contract import meet
+from harness.data.layouts import find_cases
+from harness.data.patches import PatchSource
+from harness.data.preprocessing import prepare
+from harness.data.roots import cache_folder, data_root
+from harness.data.splits import resolve
+from harness.errors import HarnessError
+from harness.progress import say
+from harness.recording import Facts, write_record
+from harness.records.runfolder import RunFolder, claim_folder
+from harness.training.device import Numerics, choose_device, seed_everything, use_determinism
+from harness.training.evaluation import Evaluator, predict_and_score
+from harness.training.loop import DivergedError, fit
+from harness.training.objective import SegmentationLoss
+from harness.training.segmentation import SegmentationTask
+
+__all__ = ["run"]
+
+
+def run(config: RunConfig) -> Path:
+    """Execute one cell, or go on where a killed one stopped; return the folder of its record.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The cell, and where to run it.
+
+    Raises
+    ------
+    UserError
+        A card, the data, the weights or a setting is wrong. Nothing is half-written.
+    HarnessError
+        The machine is at fault, another process holds the run, or it diverged.
+    """
+    with claim_folder(config.out / config.cell) as folder:
+        if folder.is_complete:
+            say(f"already complete: {folder.record}")
+            return folder.record
+        folder.begin()
+        try:
+            record = _execute(config, folder)
+        except BaseException as error:
+            why = str(error) if isinstance(error, HarnessError) else type(error).__name__
+            folder.end("diverged" if isinstance(error, DivergedError) else "failed", why)
+            raise
+        folder.end("complete")
+        return record
+
+
+def _execute(config: RunConfig, folder: RunFolder) -> Path:
+    protocol, workers = config.protocol, config.executor.workers
+    model, model_folder = model_card(config.model, config.cards)
+    data, data_folder = dataset_card(config.dataset, config.cards)
+    meeting = meet(model.contract, data, protocol.input)
+    weights = locate(model, model_folder, config.weights) if config.init == "pretrained" else None
+
+    cases = find_cases(data, data_root(data, data_folder, config.data_root))
+    split = resolve(data, config.split, config.fold, config.label_fraction, config.subset_seed)
+    needed = sorted({*split.train, *split.val, *split.scored})
+    report = check(data, cases, needed=needed, workers=workers)
+    report.refuse()
+    used = {case: cases[case] for case in needed}
+    begin = time.perf_counter()
+    cache = prepare(data, used, report.facts, meeting.preprocessing, cache_folder(config.cache), workers=workers)
+    prepare_seconds = time.perf_counter() - begin
+
+    device = choose_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    use_determinism(protocol.training.deterministic, device)
+    seeds = seed_everything(config.seed)
+    task = Task("segmentation", len(data.channels), len(data.labels), protocol.patches.size)
+    built = build(model, task, protocol.network.get(model.adapter, {}), weights)
+
+    patches = PatchSource(cache, split.train, protocol.patches, protocol.augmentation, config.seed)
+    evaluator = Evaluator(cache, cases, data.classes, protocol.patches.size, protocol.inference, device)
+    objective = SegmentationLoss(protocol.training.loss, protocol.inference.activation)
+    trainable = SegmentationTask(patches, objective, lambda net: evaluator.mean_dice(net, split.val), workers)
+    numerics = Numerics(protocol.training, device)
+    outcome = fit(built.network, trainable, protocol.training, folder.checkpoints, folder.log, numerics)
+
+    scored = predict_and_score(evaluator, built.network, split.scored, protocol.scoring.metrics, folder.predictions)
+    facts = Facts(
+        config, model, data, weights, meeting, split, report, built, outcome, scored, seeds, device, prepare_seconds
+    )
+    return write_record(folder, facts)
