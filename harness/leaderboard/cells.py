@@ -216,5 +216,6 @@ def figures(side: Side) -> tuple[str, str]:
     interval = ""
     if len(side.runs) == 1 and metric.ci95 is not None:
         interval = f"; 95 % over cases {number(metric.ci95[0])} to {number(metric.ci95[1])}"
-    detail = f"{metric_name(metric.id)}, mean of {plural(metric.n_cases, 'test case')}, {plural(len(side.runs), 'seed')}{interval}"
+    what = f"{metric_name(metric.id)}, mean of {plural(metric.n_cases, 'test case')}"
+    detail = f"{what}, {plural(len(side.runs), 'seed')}{interval}"
     return f"{number(side.mean)}{unit_text(metric)}", detail

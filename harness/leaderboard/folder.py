@@ -48,7 +48,7 @@ def _refuse_foreign(out: Path) -> None:
     if out.is_dir():
         if any(out.iterdir()) and not (out / MARKER).is_file():
             raise UserError(
-                f"{out} is not empty and is not a board (it has no {MARKER}), so replacing it could destroy your files. "
+                f"{out} is not empty and is not a board (it has no {MARKER}), so replacing it could destroy files. "
                 "Name another folder with --out, or empty this one."
             )
     elif out.exists() or out.is_symlink():

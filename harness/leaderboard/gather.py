@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError, UserError
 
-__all__ = ["Broken", "Found", "find"]
+__all__ = ["Broken", "Found", "explain", "find", "signature"]
 
 _SKIPPED = {"checkpoints", "predictions", "cache", "__pycache__"}
 
@@ -91,3 +91,17 @@ def _failure(path: Path) -> str | None:
 def explain(error: HarnessError, folder: Path) -> str:
     """Return an error's message without the path of this machine in it."""
     return str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "the record")
+
+
+def signature(runs: Sequence[Path]) -> frozenset[tuple[str, int, int]]:
+    """Return path, time and size of every file that decides what the board shows; it changes when a board would."""
+    seen = set()
+    for top in runs:
+        for folder, names in _walk(top):
+            for name in names & {"record.json", "run.json"}:
+                try:
+                    facts = (folder / name).stat()
+                except FileNotFoundError:
+                    continue  # replaced or removed while we look; the next look sees it
+                seen.add((str(folder / name), facts.st_mtime_ns, facts.st_size))
+    return frozenset(seen)

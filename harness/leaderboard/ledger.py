@@ -1,4 +1,4 @@
-"""The ledger: one line per claim, with what is known about it here. Claims are what papers say; nothing is computed on them.
+"""The ledger: one line per claim, with what is known about it here. Claims are what papers say, and stay as printed.
 
 Only displayed results of the claim file come in; its `unverified` part never reaches this module.
 """

@@ -11,6 +11,7 @@ from harness.cards.claim import Claim
 from harness.cards.library import claims, index
 from harness.errors import HarnessError
 from harness.files import write_json, write_text
+from harness.leaderboard.catalogue import write_catalogue
 from harness.leaderboard.cellpage import cell_card, write_cell_page
 from harness.leaderboard.cells import Cell, group
 from harness.leaderboard.folder import MARKER
@@ -22,8 +23,9 @@ from harness.leaderboard.render import render
 from harness.leaderboard.runpage import write_run_page
 from harness.leaderboard.summary import RunSummary, summarise
 from harness.leaderboard.text import clean, plural, slug
-from harness.leaderboard.words import CONFIDENCE, EVIDENCE, GAINS, TRUST, VERDICTS
+from harness.leaderboard.words import CONFIDENCE, EVIDENCE, GAINS, VERDICTS
 from harness.progress import track
+from harness.records.verification import TRUST
 
 __all__ = ["Board", "write_pages"]
 
@@ -71,7 +73,8 @@ def write_pages(board: Board, folder: Path) -> None:
     _write_claims(board, ledger, folder)
     _write_run_lists(board, runs, folder)
     _write_method(board, folder)
-    _write_index(board, ledger, runs, cells, folder)
+    write_catalogue(ledger, runs, cells, folder, board.counts)
+    _write_index(ledger, runs, cells, folder)
 
 
 def _write_runs(board: Board, folder: Path) -> tuple[list[RunSummary], list[Broken]]:
@@ -83,9 +86,6 @@ def _write_runs(board: Board, folder: Path) -> tuple[list[RunSummary], list[Brok
             data = read_run(item.folder)
         except HarnessError as error:
             refused.append(Broken(item.place, explain(error, item.folder)))
-            continue
-        if data.verification.errors:
-            refused.append(Broken(item.place, "; ".join(f"{e.field}: {e.what}" for e in data.verification.errors[:3])))
             continue
         summary = summarise(data, item.place)
         if summary.run_id not in runs:
@@ -135,9 +135,9 @@ def _write_front(
         unfinished=board.broken[:50],
         refused=refused[:50],
         claims_lead=(
-            f"{len(ledger)} numbers that papers and repositories print, of {models} models on {datasets} data sets, each in "
-            "the unit of its source. A claim is never mixed with a run: where nothing here was run on the same protocol, "
-            "the line says so."
+            f"{len(ledger)} numbers that papers and repositories print, of {models} models on {datasets} data sets, "
+            "each in the unit of its source. A claim is never mixed with a run: where nothing here was run on the same "
+            "protocol, the line says so."
         ),
         facets=facets(ledger),
         lines=ledger,
@@ -211,7 +211,7 @@ def _write_method(board: Board, folder: Path) -> None:
     write_text(folder / "method.html", page)
 
 
-def _write_index(board: Board, ledger: list[Line], runs: list[RunSummary], cells: list[Cell], folder: Path) -> None:
+def _write_index(ledger: list[Line], runs: list[RunSummary], cells: list[Cell], folder: Path) -> None:
     """Write the board as data: what a catalogue site or a script would want of it."""
     content: dict[str, Any] = {
         "format": "harness-board",

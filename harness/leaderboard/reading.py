@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from harness.errors import UserError
 from harness.records.cases import CaseRow, read_cases
 from harness.records.schema import Metric, Record
 from harness.records.store import load
@@ -27,6 +28,7 @@ FILES: Final = (
 )
 _LARGEST_TEXT: Final = 64 << 20
 _LARGEST_PICTURE: Final = 8 << 20
+_SHOWN_ERRORS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,10 @@ def read_run(folder: Path) -> RunData:
         The record is not valid; nothing of it may be shown.
     """
     verification = verify(folder)
+    if not verification.ok:
+        found = [f"{finding.field}: {finding.message}" for finding in verification.errors]
+        more = f"; and {len(found) - _SHOWN_ERRORS} more" if len(found) > _SHOWN_ERRORS else ""
+        raise UserError("; ".join(found[:_SHOWN_ERRORS]) + more)
     record = load(folder)
     loss, validation = _curve(folder / "log.jsonl")
     return RunData(

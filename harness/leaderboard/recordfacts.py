@@ -127,7 +127,7 @@ def identity_facts(record: Record) -> Facts:
 
 
 def _by(sizes: tuple[float, ...]) -> str:
-    return " × ".join(f"{size:g}" for size in sizes)
+    return " \N{MULTIPLICATION SIGN} ".join(f"{size:g}" for size in sizes)
 
 
 def _thousands(count: int | None) -> str | None:

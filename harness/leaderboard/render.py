@@ -10,6 +10,7 @@ import jinja2
 
 from harness import __version__
 from harness.leaderboard.ledger import printed
+from harness.leaderboard.metricpage import examples
 from harness.leaderboard.text import clean, number, safe_url, signed
 from harness.leaderboard.words import EVIDENCE, Word, word
 
@@ -67,6 +68,7 @@ def _environment() -> jinja2.Environment:
         number=number,
         signed=signed,
         printed=printed,
+        examples=examples,
         safe_url=safe_url,
         evidence_title=evidence_title,
         evidence_words=_evidence_words,

@@ -16,8 +16,8 @@ from harness.leaderboard.reading import FILES, RunData, is_plain_file
 from harness.leaderboard.recordfacts import cost_facts, data_facts, identity_facts, protocol_facts, weight_facts
 from harness.leaderboard.render import render
 from harness.leaderboard.summary import RunSummary, metric_name, unit_text
-from harness.leaderboard.text import bytes_size, number, plural
-from harness.leaderboard.words import TRUST
+from harness.leaderboard.text import bytes_size, number
+from harness.leaderboard.words import CHECKS, UNCHECKED
 from harness.records.cases import CaseRow
 from harness.records.schema import Metric
 
@@ -67,7 +67,7 @@ def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dic
         crumbs=_crumbs(summary),
         lead=_lead(summary),
         verification=data.verification,
-        trust_name=TRUST[data.verification.trust],
+        trust_name=data.verification.trust_name,
         names={metric.id: metric_name(metric.id) for metric in record.metrics},
         units={metric.id: unit_text(metric) for metric in record.metrics},
         scores=[score_table(data, metric, f"strip{i}") for i, metric in enumerate(record.metrics)],
@@ -80,7 +80,6 @@ def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dic
         cost=cost_facts(record),
         identity=identity_facts(record),
         checks=_checks(data),
-        checks_sentence=_checks_sentence(data),
         reasons=sorted(record.reasons.items()),
         files=files,
     )
@@ -101,7 +100,8 @@ def _lead(summary: RunSummary) -> str:
     kind = {"pretrain": "Pretraining", "eval_only": "Evaluation"}.get(summary.kind, "Training")
     steps = f", {summary.steps:,} steps" if summary.steps else ""
     fold = f", fold {summary.fold}" if summary.fold is not None else ""
-    return f"{kind} {start}, protocol {summary.protocol}, split {summary.split}{fold}, seed {summary.seed}{steps}, {summary.day}."
+    where = f"protocol {summary.protocol}, split {summary.split}{fold}"
+    return f"{kind} {start}, {where}, seed {summary.seed}{steps}, {summary.day}."
 
 
 def score_table(data: RunData, metric: Metric, ident: str) -> ScoreTable:
@@ -159,19 +159,18 @@ def _cell(row: CaseRow | None, metric: Metric, digits: int) -> tuple[str, int, s
 
 def _curves(data: RunData, init: str) -> dict[str, Any]:
     tone = "a" if init == "pretrained" else "b"
-    rows = lambda points: [(f"{step:.0f}", number(value, 4)) for step, value in _thin(points)]  # noqa: E731
     return {
         "curve": plots.curves([plots.Curve("loss", data.loss, tone)], "Training loss", "loss"),
-        "curve_rows": rows(data.loss),
+        "curve_rows": _point_rows(data.loss),
         "validation": plots.curves([plots.Curve("metric", data.validation, tone)], "Validation", "val"),
-        "validation_rows": rows(data.validation),
+        "validation_rows": _point_rows(data.validation),
     }
 
 
-def _thin(points: list[tuple[float, float]], most: int = 60) -> list[tuple[float, float]]:
-    """Keep at most ``most`` points, the last always among them."""
+def _point_rows(points: list[tuple[float, float]], most: int = 60) -> list[tuple[str, str]]:
+    """Return at most ``most`` points of a curve as text, the last always among them."""
     step = max(1, math.ceil(len(points) / most))
-    return points[::-1][::step][::-1]
+    return [(f"{at:.0f}", number(value, 4)) for at, value in points[::-1][::step][::-1]]
 
 
 def _loading(data: RunData) -> dict[str, Any]:
@@ -182,7 +181,7 @@ def _loading(data: RunData) -> dict[str, Any]:
     share = f"{fraction:.1%}" if isinstance(fraction, float | int) else "an unknown share"
     return {
         "loading": [(str(state), int(n)) for state, n in counts.items() if isinstance(n, int)],
-        "loading_sentence": f"{share} of the encoder's values came from the file. Every tensor is listed in loading.json.",
+        "loading_sentence": f"{share} of the encoder's values came from the file; loading.json lists every tensor.",
     }
 
 
@@ -201,11 +200,22 @@ def _slice(path: Path) -> dict[str, Any]:
 
 
 def _checks(data: RunData) -> list[dict[str, Any]]:
-    return [{"passed": True, "text": text} for text in data.verification.passed] + [
-        {"passed": False, "text": f"{finding.field}: {finding.what}"} for finding in data.verification.findings
+    """Return every finding, and the checks that found nothing."""
+    findings = data.verification.findings
+    said = {finding.check for finding in findings}
+    quiet = [
+        {"shape": "check", "tone": "good", "said": "passed", "text": name}
+        for number, name in CHECKS.items()
+        if number not in said | UNCHECKED
     ]
-
-
-def _checks_sentence(data: RunData) -> str:
-    done = plural(len(data.verification.passed), "check")
-    return f"{done} passed when this board was built; they give trust level {data.verification.trust}."
+    look = {"error": ("cross", "bad"), "warning": ("alert", "warn"), "note": ("ring", "mute")}
+    loud = [
+        {
+            "shape": look[finding.level][0],
+            "tone": look[finding.level][1],
+            "said": finding.level,
+            "text": f"{CHECKS.get(finding.check, 'other')} ({finding.field}): {finding.message}",
+        }
+        for finding in findings
+    ]
+    return quiet + loud

@@ -1,7 +1,7 @@
 """Words and numbers of the page: formatting, cleaning of untrusted text, and the links a page may carry.
 
-Whatever comes from a record, a claim or a card is text somebody else wrote. Jinja escapes it; this module takes out what
-escaping leaves in (control and direction characters, endless strings) and decides which URLs become links.
+Whatever comes from a record, a claim or a card is text somebody else wrote. Jinja escapes it; this module takes
+out what escaping leaves in (control and direction characters, endless strings) and decides which URLs become links.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["CONFIDENCE", "EVIDENCE", "GAINS", "METRICS", "STATUS", "TRUST", "VERDICTS", "Word", "word"]
+__all__ = ["CHECKS", "CONFIDENCE", "EVIDENCE", "GAINS", "METRICS", "STATUS", "UNCHECKED", "VERDICTS", "Word", "word"]
 
 
 @dataclass(frozen=True)
 class Word:
-    """How a state looks: ``label`` in text, ``shape`` the id of a drawn symbol, ``tone`` a colour of the style sheet."""
+    """How a state looks: ``label`` in text, ``shape`` a drawn symbol, ``tone`` a colour of the style sheet."""
 
     label: str
     shape: str
@@ -81,14 +81,23 @@ EVIDENCE: Final[dict[str, Word]] = {
     ),
 }
 
-TRUST: Final[tuple[str, ...]] = (
-    "claimed",
-    "self-run",
-    "re-aggregated",
-    "re-scored",
-    "re-inferred",
-    "re-trained",
-)
+# The checks of `harness.records.verify`, by number.
+CHECKS: Final[dict[int, str]] = {
+    1: "schema, canonical bytes and the hash of every file",
+    2: "completeness: every scored case, class and metric once",
+    3: "aggregates, recomputed from the case file",
+    4: "ranges, units and counts",
+    5: "identity: data, split, metrics and weights are those of the cards",
+    6: "scores, recomputed from the predictions",
+    7: "loading of the weights",
+    8: "separation of training and test cases",
+    9: "plausibility against runs of the reference",
+    10: "no record was edited or deleted",
+    11: "privacy and size",
+    12: "declarations",
+}
+# What a board does not check by itself: it has no predictions, no reference band and no history at hand.
+UNCHECKED: Final = frozenset({6, 9, 10})
 
 METRICS: Final[dict[str, str]] = {
     "dice": "Dice",

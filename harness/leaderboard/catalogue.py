@@ -1,0 +1,184 @@
+"""The pages about things: model families, data sets and metrics, each with its cards, its claims and its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.cards.claim import BriefFact
+from harness.cards.dataset import DatasetCard
+from harness.cards.library import claims, dataset_card, index, model_card
+from harness.cards.model import ModelCard
+from harness.files import write_text
+from harness.leaderboard.cells import Cell
+from harness.leaderboard.ledger import Line, family
+from harness.leaderboard.metricpage import claimed_metrics, metric_cards
+from harness.leaderboard.render import render
+from harness.leaderboard.summary import RunSummary
+from harness.leaderboard.text import bytes_size, plural, slug
+
+__all__ = ["write_catalogue"]
+
+
+@dataclass
+class Topic:
+    """Everything the board knows about one model family or one data set."""
+
+    key: str
+    title: str
+    lines: list[Line] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+    runs: list[RunSummary] = field(default_factory=list)
+    models: list[ModelCard] = field(default_factory=list)
+    dataset: DatasetCard | None = None
+    brief: list[BriefFact] = field(default_factory=list)
+
+    @property
+    def page(self) -> str:
+        """File name of its page, without folder and suffix."""
+        return slug(self.key)
+
+    @property
+    def said(self) -> str:
+        """What there is, in a line."""
+        parts = [plural(len(self.models), "weight set")] if self.models else []
+        parts += [plural(len(self.lines), "claim"), plural(len(self.cells), "cell")]
+        return ", ".join(parts)
+
+    @property
+    def evidence(self) -> list[str]:
+        """Every mark that a result shown on the page carries."""
+        return sorted({mark for run in self.runs for mark in run.evidence})
+
+
+def write_catalogue(
+    ledger: Sequence[Line], runs: Sequence[RunSummary], cells: Sequence[Cell], folder: Path, counts: dict[str, str]
+) -> None:
+    """Write ``models/``, ``datasets/`` and ``metrics.html``."""
+    models = _topics(
+        ledger, runs, cells,
+        of_claim=lambda line: (family(line.claim.model), line.claim.model),
+        of_run=lambda run: run.model.split(".")[0],
+    )  # fmt: skip
+    for name in index("model"):
+        card = model_card(name)[0]
+        models.setdefault(card.family, Topic(card.family, card.family)).models.append(card)
+    for fact in claims().brief_facts:
+        if family(fact.model) in models:
+            models[family(fact.model)].brief.append(fact)
+    datasets = _topics(
+        ledger, runs, cells,
+        of_claim=lambda line: (line.claim.dataset, line.claim.dataset),
+        of_run=lambda run: run.dataset,
+    )  # fmt: skip
+    for name in index("dataset"):
+        topic = datasets.setdefault(name, Topic(name, name))
+        topic.dataset = dataset_card(name)[0]
+        topic.title = topic.dataset.title
+    _write("models", "model.html", models, folder, counts)
+    _write("datasets", "dataset.html", datasets, folder, counts)
+    page = render(
+        "metrics.html", depth=0, section="metrics", counts=counts, cards=metric_cards(), claimed=claimed_metrics(ledger)
+    )
+    write_text(folder / "metrics.html", page)
+
+
+def _topics(
+    ledger: Sequence[Line],
+    runs: Sequence[RunSummary],
+    cells: Sequence[Cell],
+    of_claim: Callable[[Line], tuple[str, str]],
+    of_run: Callable[[RunSummary], str],
+) -> dict[str, Topic]:
+    topics: dict[str, Topic] = {}
+    for line in ledger:
+        key, title = of_claim(line)
+        topics.setdefault(key, Topic(key, title)).lines.append(line)
+    for run in runs:
+        key = of_run(run)
+        topics.setdefault(key, Topic(key, key)).runs.append(run)
+    for cell in cells:
+        topics[of_run(cell.first)].cells.append(cell)
+    return topics
+
+
+def _write(kind: str, template: str, topics: dict[str, Topic], folder: Path, counts: dict[str, str]) -> None:
+    order = sorted(topics.values(), key=lambda topic: (not topic.models and topic.dataset is None, topic.title.lower()))
+    for topic in order:
+        page = render(
+            template,
+            depth=1,
+            section=kind,
+            counts=counts,
+            topic=topic,
+            facts=[_model_facts(card) for card in topic.models],
+            dataset_facts=_dataset_facts(topic.dataset) if topic.dataset else [],
+            brief=_brief(topic.brief),
+            failures=[run for run in topic.runs if run.status != "complete"][:50],
+        )
+        write_text(folder / kind / f"{topic.page}.html", page)
+    page = render("topics.html", depth=1, section=kind, counts=counts, kind=kind, topics=order)
+    write_text(folder / kind / "index.html", page)
+
+
+def _model_facts(card: ModelCard) -> list[tuple[str, Any]]:
+    contract = card.contract
+    window = contract.intensity.window
+    facts: list[tuple[str, Any]] = [
+        ("Parameters", f"{card.parameters:,}" if card.parameters else None),
+        (
+            "Input",
+            f"{', '.join(contract.channels)}; axes {contract.axes}; orientation {contract.orientation or 'unknown'}",
+        ),
+        (
+            "Spacing",
+            " \N{MULTIPLICATION SIGN} ".join(f"{s:g}" for s in contract.spacing) + " mm"
+            if contract.spacing
+            else "native",
+        ),
+        ("Intensity", contract.intensity.rule + (f", {window[0]:g} to {window[1]:g}" if window else "")),
+        ("Sizes divisible by", " \N{MULTIPLICATION SIGN} ".join(str(n) for n in contract.divisible_by)),
+        ("Licence of the weights", card.licence),
+    ]
+    if card.pretraining:
+        facts += [
+            ("Pretrained on", ", ".join(card.pretraining.datasets) or None),
+            ("Pretraining", card.pretraining.method),
+        ]
+    for file in card.checkpoint.files if card.checkpoint else ():
+        size = f", {bytes_size(file.bytes)}" if file.bytes else ""
+        facts.append(("File", f"{file.name}{size}"))
+        if file.sha256:
+            facts.append(("SHA-256", {"code": file.sha256}))
+    return facts
+
+
+def _dataset_facts(card: DatasetCard) -> list[tuple[str, Any]]:
+    return [
+        ("Task", card.task),
+        ("Modality", ", ".join(card.modality)),
+        ("Body", card.body),
+        ("Channels", ", ".join(card.channels)),
+        ("Labelled cases", card.num_cases),
+        ("Layout", card.layout.kind + ("" if card.layout.verified else " (not tried on the real files)")),
+        ("Metric convention", card.metric_convention),
+        ("Licence", card.terms.licence),
+        ("How to get it", card.terms.how_to_get),
+        ("Card version", card.version),
+    ]
+
+
+def _brief(facts: Sequence[BriefFact]) -> list[tuple[str, str]]:
+    rows = []
+    for fact in facts:
+        value = fact.value
+        text = ", ".join(str(v) for v in value) if isinstance(value, tuple) else _plain(value)
+        unit = {"score_0_100": "of 100"}.get(fact.unit or "", fact.unit or "")
+        rows.append((fact.key.replace("_", " "), " ".join(part for part in (text, unit) if part)))
+    return rows
+
+
+def _plain(value: float | str | None) -> str:
+    return f"{value:,.0f}" if isinstance(value, float) and value.is_integer() else str(value)
