@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +51,41 @@ def build(card: ModelCard, task: Task, options: Mapping[str, Any], weights: Path
     Raises
     ------
     UserError
-        The card is listed as not supported, the file cannot be read, or it does not fill the network.
+        The card is listed as not supported, the file cannot be read, is of another architecture than the card says, or
+        does not fill the network.
     """
     if not card.supported:
         raise UserError(f"{card.id} is listed, not supported: {card.unsupported_reason}")
     family = adapter(card.adapter)
+    task = replace(task, options=dict(options))
+    if weights is None:
+        network = family.build(card, task, options)
+        return Built(network, family.version, state_sha256(network.state_dict()), None)
+    layout = card.checkpoint
+    if layout is None:
+        raise UserError(f"{card.id} has no published file to read {weights} as; use a card that describes it.")
+    raw = read(weights, layout.weights_key, layout.prefix)
+    card = _agreed(card, family.recognise(raw.tensors), task, weights)
     network = family.build(card, task, options)
-    report = None
-    if weights is not None:
-        layout = card.checkpoint
-        if layout is None:
-            raise UserError(f"{card.id} has no published file to read {weights} as; use a card that describes it.")
-        raw = read(weights, layout.weights_key, layout.prefix)
-        translation = family.translate(card, raw.tensors, network, task)
-        report = load(network, raw.tensors, translation, family.encoder_prefixes(card), card.floor)
+    translation = family.translate(card, raw.tensors, network, task)
+    report = load(network, raw.tensors, translation, family.encoder_prefixes(card), card.floor)
     return Built(network, family.version, state_sha256(network.state_dict()), report)
+
+
+def _agreed(card: ModelCard, found: Mapping[str, Any], task: Task, weights: Path) -> ModelCard:
+    """Refuse a file of another architecture than the card's; let it settle what the card leaves open."""
+    stated = card.architecture
+    differ = [name for name, value in found.items() if name in stated and _plain(stated[name]) != _plain(value)]
+    if differ:
+        holds, says = ({name: _plain(facts[name]) for name in differ} for facts in (found, stated))
+        raise UserError(
+            f"{weights} is not the file that {card.id} describes: by its names and shapes it holds {holds}, the card "
+            f"says {says}. Use the model whose card says so (`harness list models`), or another file."
+        )
+    if task.kind != "published":
+        return card
+    return card.model_copy(update={"architecture": {**stated, **found}})
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -30,12 +30,15 @@ class Task:
         Output channels: for segmentation one per class with the background (softmax) or one per region (sigmoid).
     patch : tuple of int, optional
         Size of the volumes the network will see, in the network's own axes; some architectures are built for one.
+    options : mapping
+        The protocol's choices for this family, for `Adapter.translate`; ``build`` sets it to the options it is given.
     """
 
     kind: Literal["segmentation", "classification", "published"]
     in_channels: int = 1
     out_channels: int = 1
     patch: tuple[int, int, int] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 class Adapter(abc.ABC):
@@ -68,6 +71,15 @@ class Adapter(abc.ABC):
         options : mapping
             The protocol's choices for this family; an unknown one is a UserError.
         """
+
+    def recognise(self, source: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the architecture arguments that the file itself proves, read from names and shapes.
+
+        They are compared with the card's before anything is built; what the card leaves open (the head of a file that
+        may have one) they settle for ``Task("published")``. Whatever a damaged file no longer proves is left out.
+        """
+        del source
+        return {}
 
     @abc.abstractmethod
     def translate(self, card: ModelCard, source: Mapping[str, Tensor], network: nn.Module, task: Task) -> Translation:
