@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -21,6 +22,7 @@ _AS_MEASURED = EmptyRule(both_empty="as measured", pred_empty="as measured", ref
 _PRETEXT_IDS = frozenset(card.record_id for card in PRETEXT_METRICS.values())
 
 
+@functools.cache
 def find_definition(record_id: str) -> Definition | PretextDefinition:
     """Look up a metric by the id that records use; an id or version that this release does not know is a UserError."""
     return pretext_definition(record_id) if record_id in _PRETEXT_IDS else from_record_id(record_id)
@@ -72,6 +74,11 @@ def aggregate(
     return tuple(metrics)
 
 
+@functools.cache
+def _sha256(record_id: str) -> str:
+    return find_definition(record_id).sha256
+
+
 def empty_rule(policy_id: str, card: Definition | PretextDefinition) -> EmptyRule:
     """Say in words what a policy makes of empty masks for one metric."""
     if isinstance(card, PretextDefinition):
@@ -100,7 +107,7 @@ def _metric(
     ci95, method = _interval(summary)
     return Metric(
         id=card.record_id,
-        definition_sha256=card.sha256,
+        definition_sha256=_sha256(card.record_id),
         unit=card.unit,
         higher_is_better=card.higher_is_better,
         empty_rule=empty_rule(policy, card),

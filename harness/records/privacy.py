@@ -7,7 +7,7 @@ import functools
 import getpass
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,11 +63,12 @@ def leaks(value: Any, place: str = "") -> Iterator[Leak]:
     """
     if isinstance(value, str):
         yield from _in_text(value, place)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _in_text(str(key), f"{place} (a key)")
-            yield from leaks(item, f"{place}.{key}" if place else str(key))
-    elif isinstance(value, Sequence):
+            yield from _in_text(str(key), place or "the whole")
+            if isinstance(item, str | dict | list | tuple):
+                yield from leaks(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
             yield from leaks(item, f"{place}[{number}]")
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.errors import HarnessError, UserError
+from harness.progress import track
 from harness.records.check_cases import check_aggregates, check_complete
 from harness.records.check_facts import (
     check_config,
@@ -16,13 +22,16 @@ from harness.records.check_facts import (
     check_separation,
 )
 from harness.records.check_values import check_values
+from harness.records.crosscheck import Summary, compare, summarise
+from harness.records.index import check_index
 from harness.records.opened import Opened, check_bytes, open_record
 from harness.records.registry import Registry
 from harness.records.store import RECORD
 from harness.records.verification import Finding, Verification
 
-__all__ = ["Finding", "Verification", "record_folder", "verify"]
+__all__ = ["Finding", "Verification", "find_records", "record_folder", "verify", "verify_all"]
 
+Pair = tuple[Verification, Summary | None]
 _SAMPLE = 100  # one record in so many has its intervals drawn again, unless all are asked for
 _WEIGHT = {"error": 0, "warning": 1, "note": 2}
 
@@ -56,19 +65,98 @@ def verify(
     Verification
         With every finding; it never raises for what is wrong with the record.
     """
+    return _verify(path, rescore, full, tuple(cards), data_root)[0]
+
+
+def _verify(
+    path: Path, rescore: bool, full: bool, cards: tuple[Path, ...], data_root: Path | None
+) -> tuple[Verification, Summary | None]:
     folder = record_folder(path)
     try:
         opened = open_record(folder)
-    except UserError as error:
-        return Verification(folder, None, (Finding(1, "error", RECORD, str(error)),), 0)
-    registry = Registry(tuple(cards))
+    except HarnessError as error:
+        return Verification(folder, None, (Finding(1, "error", RECORD, str(error)),), 0), None
+    registry = Registry(cards)
     findings = [*opened.faults, *_checks(opened, registry, full or _in_sample(opened))]
     if rescore:
         from harness.records.rescore import rescore as score_again
 
         findings += score_again(opened, registry, data_root)
-    ordered = tuple(sorted(findings, key=lambda finding: (_WEIGHT[finding.level], finding.check)))
-    return Verification(folder, opened.record.run_id, ordered, _trust(opened, ordered, rescore))
+    ordered = _ordered(findings)
+    found = Verification(folder, opened.record.run_id, ordered, _trust(opened, ordered, rescore))
+    return found, summarise(opened)
+
+
+def verify_all(
+    paths: Iterable[Path],
+    *,
+    rescore: bool = False,
+    full: bool = False,
+    cards: Iterable[Path] = (),
+    data_root: Path | None = None,
+    workers: int = 1,
+) -> list[Verification]:
+    """Check every record below some folders, each by itself and all against one another.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Folders with records at any depth. Where one is a results repository (`harness.records.archive`), its index
+        is checked as well.
+    workers : int
+        Processes. Other parameters are those of `verify`.
+
+    Returns
+    -------
+    list of Verification
+        Sorted by path. A folder of a record that the index names and that is gone has one too.
+
+    Raises
+    ------
+    UserError
+        A path does not exist, or there is no record below any of them.
+    """
+    tops = list(paths)
+    folders = sorted({folder for top in tops for folder in find_records(top)})
+    work = functools.partial(_verify, rescore=rescore, full=full, cards=tuple(cards), data_root=data_root)
+    pairs = list(track(_run(work, folders, workers), "verifying records", total=len(folders)))
+    lost = [finding for top in tops for finding in check_index(top, {pair[0].run_id for pair in pairs})]
+    if not pairs and not lost:
+        raise UserError(f"There is no {RECORD} below {', '.join(map(str, tops))}. Name a run, or a folder of runs.")
+    joint = compare([summary for _, summary in pairs if summary is not None])
+    verdicts = [_joined(verdict, joint.get(verdict.run_id or "", [])) for verdict, _ in pairs]
+    return [*verdicts, *(Verification(path, run_id, (finding,), 0) for path, run_id, finding in lost)]
+
+
+def find_records(top: Path) -> Iterator[Path]:
+    """Yield every folder below ``top`` that holds ``record.json``; links to folders are not followed."""
+    if not top.exists():
+        raise UserError(f"There is no folder {top}. Check the path.")
+    for folder, below, names in os.walk(top):
+        below[:] = [name for name in below if not name.startswith(".")]
+        if RECORD in names:
+            yield Path(folder)
+            below.clear()
+
+
+def _run(work: Callable[[Path], Pair], folders: list[Path], workers: int) -> Iterator[Pair]:
+    if workers < 2 or len(folders) < 2:
+        yield from map(work, folders)
+        return
+    # A fresh interpreter per worker: forking a process that has threads (NumPy, progress bars) may deadlock.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(work, folders, chunksize=max(1, min(50, len(folders) // (4 * workers))))
+
+
+def _joined(verdict: Verification, more: list[Finding]) -> Verification:
+    if not more:
+        return verdict
+    trust = 0 if any(finding.level == "error" for finding in more) else verdict.trust
+    return replace(verdict, findings=_ordered([*verdict.findings, *more]), trust=trust)
+
+
+def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: (_WEIGHT[finding.level], finding.check)))
 
 
 def record_folder(path: Path) -> Path:
