@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from harness.scoring.compiled import compiled
+
 __all__ = ["areas", "count", "encode", "find_surface", "search_near", "split"]
 
 # Read-only in the signatures: they then accept arrays that may not be written to, such as memory-mapped files.
@@ -25,7 +27,7 @@ _ROWS = types.Array(types.boolean, 2, "C", readonly=True)
 _I, _B = types.int64, types.boolean
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def encode(labels, low, table, codes):  # type: ignore[no-untyped-def]
     """Write ``table[label - low]`` for labels inside the table and 0 for all others; compiled once per dtype."""
     for v in range(labels.size):
@@ -33,7 +35,7 @@ def encode(labels, low, table, codes):  # type: ignore[no-untyped-def]
         codes[v] = table[place] if 0 <= place < table.size else 0
 
 
-@njit([types.void(_CODES, _CODES, _B, _I, _I, types.int64[:, ::1], types.boolean[:, ::1])], nogil=True, cache=True)
+@compiled(types.void(_CODES, _CODES, _B, _I, _I, types.int64[:, ::1], types.boolean[:, ::1]))
 def count(prediction, reference, zero_counts, start, stop, pairs, occupied):  # type: ignore[no-untyped-def]
     """Count pairs of codes in planes ``start`` to ``stop`` of axis 0.
 
@@ -147,7 +149,7 @@ def _mark_mixed(codes, half, i, j, mixed):  # type: ignore[no-untyped-def]
             )  # fmt: skip
 
 
-@njit([_I(_CODES, _BITS, _ROWS, _B, _I, _I, types.int64[::1], types.uint64[::1])], nogil=True, cache=True)
+@compiled(_I(_CODES, _BITS, _ROWS, _B, _I, _I, types.int64[::1], types.uint64[::1]))
 def find_surface(codes, bits, occupied, half, row, stop, where, classes):  # type: ignore[no-untyped-def]
     """List the surface elements of all classes, in scan order, from row ``row`` until ``stop`` or the list is full.
 
@@ -190,7 +192,7 @@ def find_surface(codes, bits, occupied, half, row, stop, where, classes):  # typ
     return row
 
 
-@njit([types.int64[::1](_LONGS, _BITS, types.int64[::1])], nogil=True, cache=True)
+@compiled(types.int64[::1](_LONGS, _BITS, types.int64[::1]))
 def split(where, classes, starts):  # type: ignore[no-untyped-def]
     """Sort elements by class, keeping their order; class c then lies at ``starts[c]`` to ``starts[c + 1]`` (set)."""
     place = np.zeros(starts.size, np.int64)
@@ -208,7 +210,7 @@ def split(where, classes, starts):  # type: ignore[no-untyped-def]
     return by_class
 
 
-@njit([types.void(_CODES, _BITS, types.uint64, _LONGS, _REALS, types.float64[::1])], nogil=True, cache=True)
+@compiled(types.void(_CODES, _BITS, types.uint64, _LONGS, _REALS, types.float64[::1]))
 def areas(codes, bits, bit, where, table, out):  # type: ignore[no-untyped-def]
     """Look up the area of half-shifted surface elements of one class in the table of 256 patterns."""
     n0, n1, n2 = codes.shape
@@ -226,12 +228,20 @@ def areas(codes, bits, bit, where, table, out):  # type: ignore[no-untyped-def]
         out[s] = table[pattern]
 
 
-@njit(
-    [_I(_CODES, _BITS, _B, types.uint64, _LONGS, _I, _I, types.Array(types.int32, 2, "C", readonly=True), _REALS,
-        types.float64[::1])],
-    nogil=True,
-    cache=True,
-)  # fmt: skip
+@compiled(
+    _I(
+        _CODES,
+        _BITS,
+        _B,
+        types.uint64,
+        _LONGS,
+        _I,
+        _I,
+        types.Array(types.int32, 2, "C", readonly=True),
+        _REALS,
+        types.float64[::1],
+    )
+)
 def search_near(codes, bits, half, bit, where, start, stop, steps, lengths, distances):  # type: ignore[no-untyped-def]
     """Look for the nearest surface element of one class in the other map, among the nearest steps only.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from harness.scoring.definitions import Averaging, definition
 from harness.scoring.facts import Facts
 from harness.scoring.formulas import from_counts
 from harness.scoring.policies import apply_policy, policy
+from harness.scoring.soft import soft_value
 from harness.scoring.statistics import Interval, bca_interval
 
 __all__ = ["Mean", "MetricSummary", "Summary", "summarise"]
@@ -217,10 +220,16 @@ def _over(rows: list[Row], values: list[float], expected: int) -> Mean:
 
 
 def _pooled(metric_id: str, rows: list[Row]) -> Mean:
-    """Apply the formula to the voxel counts of all annotated rows together."""
+    """Apply the formula to the sums of all annotated rows together."""
     annotated = _annotated(rows)
-    totals = {count: sum(row[count] for row in annotated) for count in ("tp", "fp", "fn")}
-    value = from_counts(definition(metric_id), Facts(**totals, tn=0, voxel_mm3=math.nan))
+    card = definition(metric_id)
+    if not annotated:
+        value = math.nan
+    elif card.needs == "probabilities":
+        value = soft_value(metric_id, functools.reduce(operator.add, [row["sufficient"] for row in annotated]))
+    else:
+        totals = {count: sum(row[count] for row in annotated) for count in ("tp", "fp", "fn")}
+        value = from_counts(card, Facts(**totals, tn=0, voxel_mm3=math.nan))
     defined = annotated if math.isfinite(value) else []
     counted = _over(rows, [value] * len(defined), len(annotated))
     return Mean(

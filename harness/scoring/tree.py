@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from harness.scoring.compiled import compiled
+
 __all__ = ["FAN", "build", "search", "z_order"]
 
 FAN = 8
@@ -23,7 +25,7 @@ _LONGS = types.Array(types.int64, 1, "C", readonly=True)
 _REALS = types.Array(types.float64, 1, "C", readonly=True)
 
 
-@njit([types.uint64[::1](_POINTS)], nogil=True, cache=True)
+@compiled(types.uint64[::1](_POINTS))
 def z_order(points):  # type: ignore[no-untyped-def]
     """Return the position of each point (n, 3) on a Z-curve: the bits of its three coordinates, interleaved."""
     keys = np.zeros(points.shape[0], np.uint64)
@@ -35,7 +37,7 @@ def z_order(points):  # type: ignore[no-untyped-def]
     return keys
 
 
-@njit([types.int32[:, ::1](_POINTS, _LONGS)], nogil=True, cache=True)
+@compiled(types.int32[:, ::1](_POINTS, _LONGS))
 def build(points, levels):  # type: ignore[no-untyped-def]
     """Return the boxes (m, 6) over ordered points (n, 3): lower and upper corner, leaves first.
 
@@ -71,12 +73,17 @@ def _outside(low, high, value):  # type: ignore[no-untyped-def]
     return max(low - value, value - high, 0)
 
 
-@njit(
-    [types.void(_POINTS, types.Array(types.int32, 2, "C", readonly=True), _LONGS, _POINTS, _REALS, types.boolean,
-                types.float64[::1])],
-    nogil=True,
-    cache=True,
-)  # fmt: skip
+@compiled(
+    types.void(
+        _POINTS,
+        types.Array(types.int32, 2, "C", readonly=True),
+        _LONGS,
+        _POINTS,
+        _REALS,
+        types.boolean,
+        types.float64[::1],
+    )
+)
 def search(points, boxes, levels, queries, spacing, reverse, distances):  # type: ignore[no-untyped-def]
     """Set ``distances`` (q,) to the distance in mm from each query (q, 3) to the nearest of the points (n, 3).
 
