@@ -11,8 +11,8 @@ from harness.cards.claim import BriefFact
 from harness.cards.dataset import DatasetCard
 from harness.cards.library import claims, dataset_card, index, model_card
 from harness.cards.model import ModelCard
-from harness.files import write_text
 from harness.leaderboard.cells import Cell
+from harness.leaderboard.folder import put
 from harness.leaderboard.ledger import Line, family
 from harness.leaderboard.metricpage import claimed_metrics, metric_cards
 from harness.leaderboard.render import render
@@ -82,7 +82,7 @@ def write_catalogue(
     page = render(
         "metrics.html", depth=0, section="metrics", counts=counts, cards=metric_cards(), claimed=claimed_metrics(ledger)
     )
-    write_text(folder / "metrics.html", page)
+    put(folder / "metrics.html", page)
 
 
 def _topics(
@@ -118,9 +118,9 @@ def _write(kind: str, template: str, topics: dict[str, Topic], folder: Path, cou
             brief=_brief(topic.brief),
             failures=[run for run in topic.runs if run.status != "complete"][:50],
         )
-        write_text(folder / kind / f"{topic.page}.html", page)
+        put(folder / kind / f"{topic.page}.html", page)
     page = render("topics.html", depth=1, section=kind, counts=counts, kind=kind, topics=order)
-    write_text(folder / kind / "index.html", page)
+    put(folder / kind / "index.html", page)
 
 
 def _model_facts(card: ModelCard) -> list[tuple[str, Any]]:

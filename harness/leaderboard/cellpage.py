@@ -10,9 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.files import write_text
 from harness.leaderboard import plots
 from harness.leaderboard.cells import Cell, figures
+from harness.leaderboard.folder import put
 from harness.leaderboard.render import render
 from harness.leaderboard.summary import RunSummary, metric_name, unit_text
 from harness.leaderboard.text import number, plural, signed
@@ -189,7 +189,7 @@ def write_cell_page(
         protocol=protocol,
         command=command(cell.first),
     )
-    write_text(folder / cell.href, page)
+    put(folder / cell.href, page)
 
 
 def _worst(cell: Cell, most: int = 5) -> list[tuple[str, list[str]]]:

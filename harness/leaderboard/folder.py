@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.errors import HarnessError, UserError
 from harness.leaderboard.render import STATIC
 
-__all__ = ["MARKER", "new_board"]
+__all__ = ["MARKER", "new_board", "put"]
 
 MARKER = "board.json"  # a folder with this file was made by us and may be replaced
 
@@ -42,6 +42,12 @@ def new_board(out: Path) -> Iterator[Path]:
         raise _cannot_write(out, error) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def put(path: Path, text: str) -> None:
+    """Write one file of a board that is still aside; nobody reads it before it is whole, so no file needs a sync."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _refuse_foreign(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,10 @@ from typing import Any
 from harness.cards.claim import Claim
 from harness.cards.library import claims, index
 from harness.errors import HarnessError
-from harness.files import write_json, write_text
 from harness.leaderboard.catalogue import write_catalogue
 from harness.leaderboard.cellpage import cell_card, write_cell_page
 from harness.leaderboard.cells import Cell, group
-from harness.leaderboard.folder import MARKER
+from harness.leaderboard.folder import MARKER, put
 from harness.leaderboard.gather import Broken, Found, explain, find
 from harness.leaderboard.ledger import Facet, Line, facets, family, lines, siblings
 from harness.leaderboard.reading import read_run
@@ -143,7 +143,7 @@ def _write_front(
         lines=ledger,
         any_reproduced=any(line.standing.reproduced is not None for line in ledger),
     )
-    write_text(folder / "index.html", page)
+    put(folder / "index.html", page)
 
 
 def _newest(cells: list[Cell]) -> list[Cell]:
@@ -162,7 +162,7 @@ def _write_claims(board: Board, ledger: list[Line], folder: Path) -> None:
             family=family(line.claim.model),
             dataset_page=slug(line.claim.dataset),
         )
-        write_text(folder / "claims" / f"{line.claim.id}.html", page)
+        put(folder / "claims" / f"{line.claim.id}.html", page)
 
 
 def _write_run_lists(board: Board, runs: list[RunSummary], folder: Path) -> None:
@@ -180,7 +180,7 @@ def _write_run_lists(board: Board, runs: list[RunSummary], folder: Path) -> None
             page=number,
             pages=pages,
         )
-        write_text(folder / f"runs{'' if number == 1 else f'-{number}'}.html", page)
+        put(folder / f"runs{'' if number == 1 else f'-{number}'}.html", page)
 
 
 def _run_facets(runs: list[RunSummary]) -> list[Facet]:
@@ -208,7 +208,7 @@ def _write_method(board: Board, folder: Path) -> None:
         trust=TRUST,
         trust_meaning=_TRUST_MEANING,
     )
-    write_text(folder / "method.html", page)
+    put(folder / "method.html", page)
 
 
 def _write_index(ledger: list[Line], runs: list[RunSummary], cells: list[Cell], folder: Path) -> None:
@@ -245,4 +245,4 @@ def _write_index(ledger: list[Line], runs: list[RunSummary], cells: list[Cell], 
             for run in runs
         ],
     }
-    write_json(folder / MARKER, content)
+    put(folder / MARKER, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")

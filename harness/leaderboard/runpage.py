@@ -10,8 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.files import write_text
 from harness.leaderboard import plots
+from harness.leaderboard.folder import put
 from harness.leaderboard.reading import FILES, RunData, is_plain_file
 from harness.leaderboard.recordfacts import cost_facts, data_facts, identity_facts, protocol_facts, weight_facts
 from harness.leaderboard.render import render
@@ -83,7 +83,7 @@ def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dic
         reasons=sorted(record.reasons.items()),
         files=files,
     )
-    write_text(home / "index.html", page)
+    put(home / "index.html", page)
 
 
 def _crumbs(summary: RunSummary) -> list[tuple[str, str | None]]:

@@ -1,0 +1,241 @@
+"""The board as a whole: what it shows, that it is the same twice, and that it is never half there."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.leaderboard import build
+from harness.leaderboard.check import check
+from harness.leaderboard.render import CSP
+from harness.leaderboard.text import MINUS
+
+# In a process of its own, where limits and users can be changed; the exit codes are those of the command line.
+BUILD = (
+    "import sys; from pathlib import Path; from harness.leaderboard import build\n"
+    "from harness.errors import HarnessError\n"
+    "try: build([Path(sys.argv[1])], Path(sys.argv[2]))\n"
+    "except HarnessError as error: print(error); sys.exit(error.exit_code)\n"
+)
+MARK = "demo weights, bundled sample: not a reproduction"
+
+
+def text_of(path):
+    return html.unescape(re.sub(r"<[^>]+>", " ", path.read_text()))
+
+
+def test_a_built_board_has_no_fault(board):
+    assert check(board) == []
+
+
+def test_twins_stand_side_by_side_with_their_difference(board, demo_runs):
+    page = text_of(board / "index.html")
+    ours = {}
+    for init in ("pretrained", "scratch"):
+        record = json.loads((demo_runs / init / "record" / "record.json").read_text())
+        ours[init] = record["metrics"][0]["value"]
+        assert f"{ours[init]:.3f}" in page
+    difference = ours["pretrained"] - ours["scratch"]
+    assert f"{difference:+.3f}".replace("-", MINUS) in page
+    assert "95 % interval" in page
+    assert "Pretraining showed no gain here" in page
+
+
+def test_marks_stand_on_every_page_that_shows_such_a_result(board):
+    runs = [json.loads(path.read_text()) for path in board.glob("runs/*/record.json")]
+    assert len(runs) == 3
+    pages = [board / "index.html", board / "runs.html", *board.glob("cells/*.html")]
+    pages += [board / "models" / "models_genesis.html", *board.glob("datasets/head_and_neck*.html")]
+    pages += [board / "runs" / run["run_id"] / "index.html" for run in runs if run["model"]["init"] == "pretrained"]
+    assert len(pages) == 7
+    for page in pages:
+        assert MARK in text_of(page).lower().replace("  ", " "), page
+    for page in (p for p in pages if p.name != "runs.html"):
+        assert 'class="mark"' in page.read_text(), page
+
+
+def test_a_marked_run_changes_no_claim(board):
+    data = json.loads((board / "board.json").read_text())
+    assert {claim["verdict"] for claim in data["claims"]} == {"not_attempted"}
+
+
+def test_failed_diverged_and_missing_records_are_listed(board):
+    page = text_of(board / "index.html")
+    assert "diverged" in page
+    assert "the loss became NaN at step 160" in page
+    assert "The disk is full while writing the cache." in page
+
+
+def test_the_run_page_shows_every_score_of_the_case_file(board, demo_runs):
+    folder = demo_runs / "scratch" / "record"
+    run_id = json.loads((folder / "record.json").read_text())["run_id"]
+    home = board / "runs" / run_id
+    page = (home / "index.html").read_text()
+    lines = [line.split(",") for line in (folder / "cases.csv").read_text().splitlines()[1:]]
+    for case, _, name, metric, value, reason, *_ in lines:
+        digits = 3 if metric.startswith("dice") else 2
+        table = page.split(f"<code>{metric}</code>", 1)[1].split("</table>", 1)[0]
+        heads = re.findall(r'<th scope="col"><bdi>(.*?)</bdi>', table)
+        cells = re.findall(r"<td.*?>(.*?)</td>", table.split(f"<bdi>{case}</bdi>", 1)[1].split("</tr>", 1)[0])
+        shown = re.sub(r"<[^>]+>", "", cells[heads.index(name)])
+        assert shown == (f"{float(value):.{digits}f}" if value else reason.replace("_", " "))
+    for name in ("record.json", "cases.csv", "config.yaml", "log.jsonl", "predictions.txt"):
+        assert (home / name).read_bytes() == (folder / name).read_bytes()
+    assert len(list((home / "slices").iterdir())) == 3
+    assert page.count("<img ") == 3
+
+
+def test_classes_keep_the_order_of_their_labels(board, forge, demo_runs):
+    run_id = json.loads((demo_runs / "scratch" / "record" / "record.json").read_text())["run_id"]
+    page = (board / "runs" / run_id / "index.html").read_text()
+    heads = re.findall(r'<th scope="col"><bdi>(.*?)</bdi>', page)
+    assert tuple(heads[: len(forge.CLASSES)]) == forge.CLASSES
+
+
+def test_same_input_same_bytes_wherever_it_lies(board, demo_runs, forge, tmp_path):
+    shutil.copytree(demo_runs, tmp_path / "elsewhere" / "deep" / "runs")
+    again = build([tmp_path / "elsewhere" / "deep" / "runs"], tmp_path / "out" / "second").parent
+    assert forge.digest(again) == forge.digest(board)
+
+
+def test_nothing_of_this_machine_is_in_it(board, tmp_path):
+    names = {os.uname().nodename, str(tmp_path.parent.parent)}
+    for path in board.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not [name for name in names if name.encode() in content], path
+
+
+def test_an_edited_record_is_refused_without_its_numbers(forge, tmp_path):
+    forge.forge(tmp_path / "runs" / "honest", draw=False)
+    forge.forge(tmp_path / "runs" / "tampered", init="scratch", quality=0.4, draw=False)
+    path = tmp_path / "runs" / "tampered" / "record" / "record.json"
+    record = json.loads(path.read_text())
+    record["metrics"][0]["value"] = 0.98765
+    path.write_text(json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n")
+    out = build([tmp_path / "runs"], tmp_path / "board").parent
+    page = text_of(out / "index.html")
+    assert "Records that were not accepted" in page
+    assert "tampered" in page
+    assert "0.988" not in page
+    assert len(list(out.glob("runs/*/index.html"))) == 1
+    assert str(tmp_path) not in (out / "index.html").read_text()
+    assert check(out) == []
+
+
+def test_an_unknown_version_is_refused(forge, tmp_path):
+    forge.forge(tmp_path / "runs" / "a", draw=False)
+    path = tmp_path / "runs" / "a" / "record" / "record.json"
+    path.write_text(path.read_text().replace('"schema_version":"1.0.0"', '"schema_version":"9.9.9"'))
+    out = build([tmp_path / "runs"], tmp_path / "board").parent
+    assert "9.9.9" in text_of(out / "index.html")
+    assert not list(out.glob("runs/*/index.html"))
+
+
+def test_the_same_record_twice_counts_once(forge, tmp_path):
+    forge.forge(tmp_path / "runs" / "a", draw=False)
+    shutil.copytree(tmp_path / "runs" / "a", tmp_path / "runs" / "b")
+    out = build([tmp_path / "runs", tmp_path / "runs" / "a"], tmp_path / "board").parent
+    assert len(json.loads((out / "board.json").read_text())["runs"]) == 1
+
+
+def test_a_link_in_a_record_never_reaches_the_board(forge, tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("do not publish")
+    forge.forge(tmp_path / "runs" / "a", draw=False)
+    log = tmp_path / "runs" / "a" / "record" / "packages.txt"
+    log.symlink_to(secret)
+    out = build([tmp_path / "runs"], tmp_path / "board").parent
+    assert not [p for p in out.rglob("*") if p.is_file() and b"do not publish" in p.read_bytes()]
+
+
+def test_no_runs_is_a_board_of_claims(tmp_path):
+    (tmp_path / "empty").mkdir()
+    out = build([tmp_path / "empty"], tmp_path / "board").parent
+    assert "No run was given to this board" in text_of(out / "index.html")
+    assert check(out) == []
+
+
+def test_a_missing_folder_of_runs_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no folder of runs"):
+        build([tmp_path / "nowhere"], tmp_path / "board")
+    assert not (tmp_path / "board").exists()
+
+
+def test_a_folder_that_is_no_board_is_never_replaced(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
+    with pytest.raises(UserError, match="is not a board"):
+        build([], tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "years of work"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is not a folder"):
+        build([], tmp_path / "file")
+
+
+def test_an_old_board_is_replaced_whole(forge, tmp_path):
+    forge.forge(tmp_path / "runs" / "a", draw=False)
+    out = build([tmp_path / "runs"], tmp_path / "board").parent
+    assert list(out.glob("runs/*/index.html"))
+    shutil.rmtree(tmp_path / "runs" / "a")
+    build([tmp_path / "runs"], out)
+    assert not list(out.glob("runs/*/index.html"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "runs"]
+
+
+def test_a_full_disk_leaves_the_old_board(forge, tmp_path):
+    forge.forge(tmp_path / "runs" / "a", draw=False)
+    out = build([tmp_path / "runs"], tmp_path / "board").parent
+    before = forge.digest(out)
+    limit = 20_000  # bytes a file may have: the front page needs more
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, tmp_path / "runs", out],
+        capture_output=True, text=True, timeout=120, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "File too large" in done.stdout
+    assert forge.digest(out) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "runs"]
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user may reach; pytest's own are closed to all but their owner."""
+    folder = Path(tempfile.mkdtemp(prefix="harness-board-"))
+    folder.chmod(0o755)
+    yield folder
+    for path in folder.rglob("*"):
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_no_permission_is_an_error_of_the_machine(open_folder):
+    locked = open_folder / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, open_folder, locked / "board"],
+        capture_output=True, text=True, timeout=120, check=False, **nobody,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Permission denied" in done.stdout
+    assert list(locked.iterdir()) == []
+
+
+def test_the_policy_allows_nothing_from_elsewhere():
+    assert CSP.startswith("default-src 'none'")
+    for loose in ("unsafe-inline", "unsafe-eval", "*", "http:", "https:", "data:", "blob:"):
+        assert loose not in CSP
