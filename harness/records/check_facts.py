@@ -15,35 +15,36 @@ from harness.records.verification import Finding, Level, differ
 __all__ = ["check_config", "check_declarations", "check_identity", "check_loading", "check_privacy", "check_separation"]
 
 
-def check_config(opened: Opened) -> Iterator[Finding]:
+def check_config(opened: Opened, registry: Registry) -> Iterator[Finding]:
     """Check 1: where the configuration names the cell, it names the record's."""
     if not isinstance(opened.config, dict):
         return
-    record = opened.record
+    record, config = opened.record, opened.config
     seeds = {seed for _, seed in record.seeds if seed is not None}
-    protocol = opened.config.get("protocol")
-    told: dict[str, tuple[Any, bool]] = {
-        "model": (
-            opened.config.get("model"),
-            opened.config.get("model") == f"{record.model.id}.{record.model.variant}",
-        ),
-        "dataset": (opened.config.get("dataset"), opened.config.get("dataset") == record.dataset.id),
-        "init": (opened.config.get("init"), opened.config.get("init") == record.model.init),
-        "fold": (opened.config.get("fold"), opened.config.get("fold") == (record.split.fold or 0)),
-        "seed": (opened.config.get("seed"), not seeds or seeds == {opened.config.get("seed")}),
-        "protocol": (protocol, not isinstance(protocol, dict) or protocol.get("name") in (None, record.protocol.id)),
+    protocol = config.get("protocol")
+    name = protocol.get("name") if isinstance(protocol, dict) else protocol
+    agrees = {
+        "model": registry.is_model(str(config.get("model")), record),
+        "dataset": config.get("dataset") == record.dataset.id,
+        "init": config.get("init") == record.model.init,
+        "fold": config.get("fold") == (record.split.fold or 0),
+        "seed": not seeds or seeds == {config.get("seed")},
+        "protocol": name is None or name == record.protocol.id,
     }
     skipped = {"model", "init", "fold", "protocol"} if record.kind == "pretrain" else set()
-    for key, (value, agrees) in told.items():
-        if value is not None and not agrees and key not in skipped:
-            shown = value.get("name") if isinstance(value, dict) else value
-            yield Finding(1, "error", "config.yaml", f"says {key} {shown!r}, which is not what the record says")
+    for key in sorted(agrees.keys() - skipped):
+        if config.get(key) is not None and not agrees[key]:
+            said = name if key == "protocol" else config[key]
+            yield Finding(1, "error", "config.yaml", f"says {key} {said!r}, which is not what the record says")
 
 
 def check_identity(opened: Opened, registry: Registry) -> Iterator[Finding]:
-    """Check 5: split, weights and marks are those of the cards; what no card knows can only be `open`."""
+    """Check 5: split, weights and marks are those of the cards.
+
+    What no card here knows is no error: the cards may lie elsewhere. To be accepted as `closed` it must be known.
+    """
     record = opened.record
-    unknown: Level = "error" if record.division == "closed" else "note"
+    unknown: Level = "warning" if record.division == "closed" else "note"
     data, model, split = registry.dataset(record), registry.model(record), registry.split(record)
     if data is None:
         yield Finding(5, unknown, "dataset.id", f"no card is called {record.dataset.id!r}; splits cannot be compared")
@@ -65,17 +66,18 @@ def check_identity(opened: Opened, registry: Registry) -> Iterator[Finding]:
 
 def _check_weights(opened: Opened, card: ModelCard) -> Iterator[Finding]:
     record = opened.record
-    unknown: Level = "error" if record.division == "closed" else "warning"
+    other: Level = "error" if record.division == "closed" else "warning"
     known = {file.sha256 for file in card.checkpoint.files} - {None} if card.checkpoint else set()
     if record.weights.sha256 is not None and known and record.weights.sha256 not in known:
         message = f"is the hash of no file on the card of {card.id}; other weights under the same name"
-        yield Finding(5, unknown, "weights.sha256", message)
+        yield Finding(5, other, "weights.sha256", message)
     if not set(card.evidence) <= set(record.evidence):
         message = f"lacks the marks {sorted(set(card.evidence) - set(record.evidence))} of the weights"
         yield Finding(5, "error", "evidence", message)
     for overlap in card.contamination:
         stated = record.contamination.status if record.contamination is not None else None
-        if overlap.dataset == record.dataset.id and overlap.status != stated:
+        understated = overlap.status not in ("none", "unknown") and stated in (None, "none", "unknown")
+        if overlap.dataset == record.dataset.id and understated:
             message = f"says {stated}, but the card of {card.id} says {overlap.status}: {overlap.evidence}"
             yield Finding(5, "error", "contamination.status", message)
 
@@ -152,11 +154,15 @@ def check_privacy(opened: Opened) -> Iterator[Finding]:
 
 
 def check_declarations(opened: Opened) -> Iterator[Finding]:
-    """Check 12: the submitter declares what nobody can check, and how they stand to the authors."""
+    """Check 12: the submitter declares what nobody can check, and how they stand to the authors.
+
+    Missing declarations are warnings here, since a run at home has nobody to declare to; submitting needs them all.
+    """
     record = opened.record
-    level: Level = "error" if record.division == "closed" else "warning"
     for declaration in ("test_data_not_trained", "adapter_unmodified"):
         if declaration not in record.declarations and record.kind != "pretrain":
-            yield Finding(12, level, "declarations", f"{declaration} is not declared")
+            yield Finding(12, "warning", "declarations", f"{declaration} is not declared")
     if record.submitter.relation is None:
-        yield Finding(12, level, "submitter.relation", "how the submitter stands to the model's authors is not stated")
+        yield Finding(
+            12, "warning", "submitter.relation", "how the submitter stands to the model's authors is not stated"
+        )

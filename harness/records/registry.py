@@ -42,6 +42,11 @@ class Registry:
         """Return the card of the record's weight set; None where nobody knows it."""
         return _model(f"{record.model.id}.{record.model.variant}", self.folders)
 
+    def is_model(self, name: str, record: Record) -> bool:
+        """Whether a name, or an alias on a card, means the record's weight set."""
+        wanted = f"{record.model.id}.{record.model.variant}"
+        return name == wanted or name in _aliases(wanted, self.folders)
+
     def split(self, record: Record) -> ResolvedSplit | None:
         """Return the cases of the record's split and fold; None where the card or the split is not known."""
         card, split = self.dataset(record), record.split
@@ -57,6 +62,12 @@ class Registry:
 @functools.cache
 def _dataset(name: str, folders: tuple[Path, ...]) -> tuple[DatasetCard, Path] | None:
     return dataset_card(name, folders) if name in index("dataset", folders) else None
+
+
+@functools.cache
+def _aliases(name: str, folders: tuple[Path, ...]) -> tuple[str, ...]:
+    card = _model(name, folders)
+    return () if card is None else card.aliases
 
 
 @functools.cache

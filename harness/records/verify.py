@@ -166,7 +166,7 @@ def record_folder(path: Path) -> Path:
 
 def _checks(opened: Opened, registry: Registry, intervals: bool) -> Iterator[Finding]:
     yield from check_bytes(opened)
-    yield from check_config(opened)
+    yield from check_config(opened, registry)
     yield from check_complete(opened)
     yield from check_aggregates(opened, intervals=intervals)
     yield from check_values(opened)
