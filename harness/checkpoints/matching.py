@@ -123,7 +123,9 @@ def _judge(name: str, target: Tensor, translation: Translation) -> TensorLine:
 def _fraction(
     lines: list[TensorLine], state: Mapping[str, Tensor], encoder: tuple[str, ...], *, inside: bool
 ) -> Fraction:
-    mine = [line for line in lines if line.name in state and line.name.startswith(encoder) == inside]
+    # counters and position indices are no parameters
+    values = {name for name, tensor in state.items() if tensor.is_floating_point()}
+    mine = [line for line in lines if line.name in values and line.name.startswith(encoder) == inside]
     mine = [line for line in mine if line.state in ("loaded", "adapted", "missing", "fresh")]
     total = sum(state[line.name].numel() for line in mine)
     loaded = sum(state[line.name].numel() for line in mine if line.state in ("loaded", "adapted"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,20 @@ from torch import Tensor
 from harness.errors import UserError
 
 __all__ = ["RawCheckpoint", "read"]
+
+# what torch raises depends on the byte at which a file ends or is changed
+_DAMAGED = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,7 @@ def _read_torch(path: Path) -> Any:
             f"({what[:200]}). If you trust where it comes from, convert it on a machine of your own to safetensors "
             "and use that file."
         ) from error
-    except (EOFError, RuntimeError, ValueError, OSError, KeyError) as error:
+    except _DAMAGED as error:
         what = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UserError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: {what}. "

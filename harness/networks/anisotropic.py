@@ -9,6 +9,8 @@ from typing import Final
 
 from torch import nn
 
+from harness.networks.errors import SettingError
+
 __all__ = ["FLAT_LEVELS", "conv3d", "step_of", "total_stride"]
 
 FLAT_LEVELS: Final = {0: (False, False), 1: (True, False), 2: (True, True)}
@@ -25,7 +27,7 @@ def total_stride(mode: int) -> tuple[int, int, int]:
 
     Raises
     ------
-    ValueError
+    SettingError
         There is no such mode.
 
     Examples
@@ -34,7 +36,7 @@ def total_stride(mode: int) -> tuple[int, int, int]:
     (8, 16, 16)
     """
     if mode not in FLAT_LEVELS:
-        raise ValueError(f"The resolution mode is {mode}; the MIS-FM networks have the modes 0, 1 and 2.")
+        raise SettingError(f"The resolution mode is {mode!r}; the MIS-FM networks have the modes 0, 1 and 2.")
     return (16 >> sum(FLAT_LEVELS[mode]), 16, 16)
 
 

@@ -1,4 +1,4 @@
-"""The refusal shared by networks that cannot compute every input shape."""
+"""The refusals shared by networks that cannot be built with every setting or compute every input shape."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from harness.errors import UserError
 
-__all__ = ["InputShapeError", "check_volume_batch", "format_size"]
+__all__ = ["InputShapeError", "SettingError", "check_volume_batch", "format_size"]
 
 
 class InputShapeError(UserError, ValueError):
     """The network cannot compute this input shape; the message says which shapes it can."""
+
+
+class SettingError(UserError, ValueError):
+    """The network cannot be built with this argument; the message says with which it can."""
 
 
 def format_size(size: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.networks.anisotropic import FLAT_LEVELS, conv3d, step_of, total_stride
-from harness.networks.errors import InputShapeError, check_volume_batch, format_size
+from harness.networks.errors import InputShapeError, SettingError, check_volume_batch, format_size
 
 __all__ = ["FMUNet"]
 
@@ -135,10 +135,12 @@ class FMUNet(nn.Module):
         the others have 1x3x3 kernels in these levels, so that its file does not fit them.
     deep_supervision : bool
         In training mode return the logits of all four scales.
+    keep_head : bool
+        Whether whoever loads a published file should fill the logits layers, too; computes nothing.
 
     Raises
     ------
-    ValueError
+    SettingError
         An unknown mode, or not five channel counts.
     InputShapeError
         (When called.) A side is not a multiple of 16, 16, 16 (mode 0), 8, 16, 16 (mode 1) or 4, 16, 16 (mode 2), or
@@ -159,10 +161,11 @@ class FMUNet(nn.Module):
         depth: int = 2,
         res_mode: int = 0,
         deep_supervision: bool = False,
+        keep_head: bool = False,
     ) -> None:
         super().__init__()
         if len(feature_channels) != 5:
-            raise ValueError(
+            raise SettingError(
                 f"feature_channels is {tuple(feature_channels)}, {len(feature_channels)} values; FMUNet needs 5."
             )
         self.in_channels = in_channels
@@ -170,6 +173,7 @@ class FMUNet(nn.Module):
         self.res_mode = res_mode
         self.stride = total_stride(res_mode)
         self.deep_supervision = deep_supervision
+        self.keep_head = keep_head
         flat = (*FLAT_LEVELS[res_mode], False, False, False)
         rates = (0.0, 0.0, dropout, dropout, dropout)
         self.project = conv3d(in_channels, feature_channels[0], flat=flat[0])

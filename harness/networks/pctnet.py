@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from harness.networks.anisotropic import FLAT_LEVELS, conv3d, total_stride
-from harness.networks.errors import InputShapeError, check_volume_batch, format_size
+from harness.networks.errors import InputShapeError, SettingError, check_volume_batch, format_size
 from harness.networks.pctnet_blocks import ConvBlock, ConvLayer, ConvTransBlock, DownSample, UpCatBlock
 
 __all__ = ["PCTNet"]
@@ -133,12 +133,14 @@ class PCTNet(nn.Module):
         Attention blocks, heads and window side at each level of the pyramid.
     deep_supervision : bool
         In training mode return the logits of all four scales.
+    keep_head : bool
+        Whether whoever loads a published file should fill the logits layers, too; computes nothing.
 
     Raises
     ------
     InputShapeError
         ``input_size`` cannot be divided as the mode needs, or (when called) the input has another size.
-    ValueError
+    SettingError
         An unknown resolution mode, or a sequence of the wrong length.
 
     Notes
@@ -164,6 +166,7 @@ class PCTNet(nn.Module):
         num_heads: Sequence[int] = (4, 8, 16),
         window_sizes: Sequence[int] = (6, 6, 6),
         deep_supervision: bool = False,
+        keep_head: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
@@ -171,6 +174,7 @@ class PCTNet(nn.Module):
         self.input_size = (input_size[0], input_size[1], input_size[2])
         self.resolution_mode = resolution_mode
         self.deep_supervision = deep_supervision
+        self.keep_head = keep_head
         stride = self.stride = total_stride(resolution_mode)
         _check_lengths(5, feature_channels=feature_channels, dropout=dropout)
         _check_lengths(3, input_size=input_size, depths=depths, num_heads=num_heads, window_sizes=window_sizes)
@@ -285,7 +289,7 @@ class PCTNet(nn.Module):
 def _check_lengths(length: int, **settings: Sequence[float]) -> None:
     for name, values in settings.items():
         if len(values) != length:
-            raise ValueError(f"{name} is {tuple(values)}, {len(values)} values; PCT-Net needs {length}.")
+            raise SettingError(f"{name} is {tuple(values)}, {len(values)} values; PCT-Net needs {length}.")
 
 
 def _check_input_size(size: tuple[int, int, int], stride: tuple[int, int, int], mode: int) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from monai.networks.layers import DropPath
 from torch import Tensor, nn
 
-__all__ = ["SwinLayer", "relative_position_index"]
+__all__ = ["SwinBlock", "SwinLayer", "relative_position_index"]
 
 DROP_PATH = 0.2  # the same in both blocks of a layer: the authors do not ramp it up with depth
 MASKED = -100.0  # added to the score of two tokens that only the cyclic shift made neighbours
@@ -194,11 +194,12 @@ class SwinLayer(nn.Module):
         self, channels: int, num_heads: int, depth: int, size: tuple[int, int, int], window: int, dropout: float
     ) -> None:
         super().__init__()
-        shift = window // 2
-        if min(size) <= window:
-            window, shift = min(size), 0
+        shrinks = min(size) <= window
+        self.full_window = window
+        self.window = min(size) if shrinks else window
+        shift = 0 if shrinks else window // 2
         self.blocks = nn.ModuleList(
-            SwinBlock(channels, num_heads, window, shift if index % 2 else 0, dropout) for index in range(depth)
+            SwinBlock(channels, num_heads, self.window, shift if index % 2 else 0, dropout) for index in range(depth)
         )
 
     def forward(self, x: Tensor) -> Tensor:
