@@ -198,16 +198,14 @@ def _levels(modality: str, channel: int, rng: np.random.Generator) -> NDArray[np
     if modality == "CT":
         return np.array([0.0, 110.0, 260.0, -80.0]) + rng.normal(0, 8, 4)
     contrasts = np.array([[250, 420, 150, 560], [300, 180, 520, 430], [220, 330, 470, 120]], dtype=float)
-    levels: NDArray[np.float64] = contrasts[channel % 3] * rng.uniform(0.9, 1.1)
-    return levels
+    return np.asarray(contrasts[channel % 3] * rng.uniform(0.9, 1.1), dtype=np.float64)
 
 
 def _centres(grid: Grid) -> NDArray[np.float64]:
     """Return the RAS+ mm of every voxel centre, as an array of shape (3, a, b, c)."""
     index = np.indices(grid.shape, dtype=np.float64)
-    centres: NDArray[np.float64] = np.tensordot(grid.matrix[:3, :3], index, axes=1)
-    centres += grid.matrix[:3, 3].reshape(3, 1, 1, 1)
-    return centres
+    turned = np.tensordot(grid.matrix[:3, :3], index, axes=1)
+    return np.asarray(turned + grid.matrix[:3, 3].reshape(3, 1, 1, 1), dtype=np.float64)
 
 
 def _ellipsoid(points: NDArray[np.float64], centre: Any, radii: Any) -> NDArray[np.bool_]:
@@ -235,4 +233,4 @@ def _texture(points: NDArray[np.float64], size: float, rng: np.random.Generator)
         wave = rng.normal(size=3)
         wave *= 2 * np.pi * rng.uniform(2, 6) / (size * np.linalg.norm(wave))
         field += np.cos(np.tensordot(wave, points, axes=1) + rng.uniform(0, 2 * np.pi))
-    return field / np.sqrt(3)
+    return np.asarray(field / np.sqrt(3), dtype=np.float64)
