@@ -22,23 +22,26 @@ _FLIPS: tuple[tuple[int, ...], ...] = tuple(
 
 @contextlib.contextmanager
 def untouched(network: nn.Module) -> Iterator[None]:
-    """Run the block with the network in evaluation mode and without gradients; restore mode and buffers afterwards.
+    """Run the block with the network in evaluation mode; restore mode and buffers afterwards.
 
     Some published networks update their running statistics in evaluation mode as well. Inference must not: the
     weights that are saved next would depend on which cases were looked at.
     """
-    modes = {module: module.training for module in network.modules()}
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    modes = [(module, module.training) for module in network.modules()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in network.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     network.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
-        for module, training in modes.items():
+        for module, training in modes:
             module.training = training
         with torch.no_grad():
-            for name, buffer in network.named_buffers():
-                buffer.copy_(buffers[name])
+            for module, name, buffer, before in buffers:
+                setattr(module, name, buffer.copy_(before))
 
 
 class Runner:
@@ -65,12 +68,11 @@ class Runner:
         if self.device.type == "cuda" and windows.device.type == "cpu":
             windows = windows.pin_memory()
         windows = windows.to(self.device, non_blocking=True)
-        total: Tensor | None = None
-        for axes in self._flips:
-            logits = self._once(windows.flip(axes)).flip(axes) if axes else self._once(windows)
-            total = logits if total is None else total.add_(logits)
-        assert total is not None
-        return total if len(self._flips) == 1 else total.div_(len(self._flips))
+        with torch.inference_mode():
+            total = self._once(windows)
+            for axes in self._flips[1:]:
+                total = total + self._once(windows.flip(axes)).flip(axes)
+            return total / len(self._flips)
 
     def _once(self, windows: Tensor) -> Tensor:
         with self._autocast():

@@ -33,4 +33,9 @@ class Inference(Fact):
     activation: Literal["softmax", "sigmoid"] = Field(
         default="softmax", description="softmax: exclusive classes, argmax; sigmoid: regions, each above 0.5"
     )
+    restoration: Literal["logits", "labels"] = Field(
+        default="logits",
+        description="where the spacing was changed: interpolate logits at the scan's own voxels and decide there, or "
+        "decide first and bring labels back by nearest neighbour",
+    )
     amp: Literal["off", "bf16", "fp16"] = Field(default="off", description="precision of the network's own arithmetic")
