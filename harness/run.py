@@ -26,7 +26,7 @@ from harness.data.roots import cache_folder, data_root
 from harness.data.splits import resolve
 from harness.errors import HarnessError
 from harness.progress import say
-from harness.recording import Facts, write_record
+from harness.recording.fine_tune import Facts, write_record
 from harness.records.runfolder import RunFolder, claim_folder
 from harness.training.device import Numerics, choose_device, seed_everything, use_determinism
 from harness.training.evaluation import Evaluator, predict_and_score
@@ -95,12 +95,25 @@ def _execute(config: RunConfig, folder: RunFolder) -> Path:
     patches = PatchSource(cache, split.train, protocol.patches, protocol.augmentation, config.seed)
     evaluator = Evaluator(cache, cases, data.classes, protocol.patches.size, protocol.inference, device)
     objective = SegmentationLoss(protocol.training.loss, protocol.inference.activation)
-    trainable = SegmentationTask(patches, objective, lambda net: evaluator.mean_dice(net, split.val), workers)
+    trainable = SegmentationTask(patches, objective, lambda network: evaluator.mean_dice(network, split.val), workers)
     numerics = Numerics(protocol.training, device)
     outcome = fit(built.network, trainable, protocol.training, folder.checkpoints, folder.log, numerics)
 
     scored = predict_and_score(evaluator, built.network, split.scored, protocol.scoring.metrics, folder.predictions)
     facts = Facts(
-        config, model, data, weights, meeting, split, report, built, outcome, scored, seeds, device, prepare_seconds
+        config=config,
+        model=model,
+        model_folder=model_folder,
+        data=data,
+        weights=weights,
+        meeting=meeting,
+        split=split,
+        report=report,
+        built=built,
+        outcome=outcome,
+        scored=scored,
+        seeds=seeds,
+        device=device,
+        prepare_seconds=prepare_seconds,
     )
     return write_record(folder, facts)

@@ -92,7 +92,6 @@ class Pretraining(Fact):
     steps: int | None = None
     parent: str | None = Field(default=None, description="the weight set that pretraining itself started from")
     fingerprint: str | None = Field(default=None, description="fingerprint of the volumes, where we pretrained")
-    images: tuple[str, ...] = Field(default=(), description="hashes of the decoded volumes seen, where we pretrained")
     notes: tuple[str, ...] = ()
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from harness.data.ahead import ahead
 from harness.data.augmentation import Augmenter
 from harness.data.cache import Cache, PreparedCase
 from harness.data.settings import Augmentation, Patches
@@ -125,21 +124,7 @@ class PatchSource:
             Threads that prepare batches ahead (NumPy and torch release the lock while they copy and transform);
             0 prepares each batch when it is asked for. The batches are the same.
         """
-        if workers <= 0:
-            for step in range(start_step, stop_step):
-                yield self.batch(step)
-            return
-        with ThreadPoolExecutor(workers, "patches", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            ahead: deque[Future[dict[str, Tensor]]] = deque()
-            try:
-                for step in range(start_step, stop_step):
-                    ahead.append(pool.submit(self.batch, step))
-                    if len(ahead) > 2 * workers:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        return ahead(self.batch, start_step, stop_step, workers)
 
     def _augmenter(self) -> Augmenter:
         augmenter: Augmenter | None = getattr(self._local, "augmenter", None)

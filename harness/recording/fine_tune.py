@@ -1,4 +1,4 @@
-"""What a run tells its record: plain facts gathered into the record's own parts. No number is computed here."""
+"""The record of a fine-tuning run."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ from harness.data.contract import Meeting
 from harness.data.fingerprint import fingerprint
 from harness.data.splits import ResolvedSplit
 from harness.files import file_sha256
+from harness.pretraining.seen import FILE_NAME as SEEN_FILE
+from harness.pretraining.seen import contamination
+from harness.recording.shared import (
+    cost,
+    deterministic_flags,
+    intensity,
+    model_part,
+    schedule_words,
+    submitter,
+    submitter_reasons,
+)
 from harness.records import fields
 from harness.records.build import assemble
 from harness.records.cases import case_rows
 from harness.records.environment import describe
 from harness.records.runfolder import RunFolder
 from harness.records.store import write
+from harness.resources import shipped
 from harness.scoring.definitions import definition
 from harness.training.evaluation import Scored
 from harness.training.loop import Outcome
-from harness.training.settings import Training
 
-__all__ = [
-    "Facts",
-    "deterministic_flags",
-    "peak_gpu_memory",
-    "schedule_words",
-    "submitter",
-    "weights_of",
-    "write_record",
-]
-
-_NOT_STATED = "not stated by whoever ran it"
+__all__ = ["Facts", "write_record"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Facts:
 
     config: RunConfig
     model: ModelCard
+    model_folder: Path
     data: DatasetCard
     weights: Path | None
     meeting: Meeting
@@ -80,8 +82,8 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
     loading = facts.built.report.to_json() if facts.built.report else None
     record = assemble(
         kind="fine_tune",
-        model=_model(facts.model, facts.built, config.init),
-        weights=weights_of(facts.model, facts.weights, facts.built, facts.built.network),
+        model=model_part(facts.model, facts.built, config.init),
+        weights=_weights(facts.model, facts.weights, facts.built, facts.built.network),
         pretraining=_pretraining(facts),
         contamination=_contamination(facts),
         dataset=_dataset(facts),
@@ -90,7 +92,14 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         seeds=fields.Seeds(**facts.seeds),
         deterministic=deterministic_flags(protocol.training),
         environment=environment,
-        cost=_cost(facts),
+        cost=cost(
+            facts.outcome,
+            facts.device,
+            prepare=facts.prepare_seconds,
+            infer=sum(facts.scored.case_seconds.values()),
+            score=facts.scored.score_seconds,
+            seconds_per_case=median(facts.scored.case_seconds.values()),
+        ),
         submitter=submitter(config.submitter),
         cases=rows,
         config_yaml=config_yaml,
@@ -101,7 +110,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         division=_division(config),
         policy=protocol.scoring.policy,
         metric_order=[definition(metric).record_id for metric in protocol.scoring.metrics],
-        reasons={"submitter.handle": _NOT_STATED, **_SUBMITTER_REASONS},
+        reasons=submitter_reasons(config.submitter),
     )
     write(
         folder.record,
@@ -116,15 +125,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
     return folder.record
 
 
-_SUBMITTER_REASONS = {"submitter.affiliation": _NOT_STATED, "submitter.relation": _NOT_STATED}
-
-
-def submitter(handle: str | None) -> fields.Submitter:
-    """Describe who ran it, as far as they said."""
-    return fields.Submitter(handle=handle, affiliation=None, relation=None)
-
-
-def weights_of(card: ModelCard, file: Path | None, built: Built, network: nn.Module) -> fields.Weights:
+def _weights(card: ModelCard, file: Path | None, built: Built, network: nn.Module) -> fields.Weights:
     """Describe the starting weights and the ones that were scored."""
     final = state_sha256(network.state_dict())
     if file is None or card.checkpoint is None:
@@ -146,46 +147,11 @@ def weights_of(card: ModelCard, file: Path | None, built: Built, network: nn.Mod
     )
 
 
-def deterministic_flags(training: Training) -> fields.Deterministic:
-    """Read back from torch what was really switched on."""
-    return fields.Deterministic(
-        cudnn_benchmark=torch.backends.cudnn.benchmark,
-        algorithms=torch.are_deterministic_algorithms_enabled(),
-        tf32=torch.backends.cuda.matmul.allow_tf32,
-        amp=training.amp,
-    )
-
-
-def peak_gpu_memory(device: torch.device) -> float | None:
-    """Return the peak of allocated GPU memory of this process in GiB; None on a CPU."""
-    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
-
-
-def schedule_words(training: Training) -> str:
-    """Spell a learning-rate schedule."""
-    schedule = training.schedule
-    power = f" power {schedule.power:g}" if schedule.name == "poly" else ""
-    return f"{schedule.name}{power}, warm-up {schedule.warmup_steps}, final fraction {schedule.final_fraction:g}"
-
-
 def _class_ids(data: DatasetCard) -> dict[str, int]:
     """Give a number to what is scored: labels by their value, regions from 1."""
     if data.regions:
         return {name: number for number, name in enumerate(data.regions, start=1)}
     return {name: values[0] for name, values in data.classes.items()}
-
-
-def _model(card: ModelCard, built: Built, init: Any) -> fields.Model:
-    parameters = list(built.network.parameters())
-    return fields.Model(
-        id=card.family,
-        variant=card.variant,
-        adapter_version=built.adapter_version,
-        parameters=fields.Parameters(
-            total=sum(p.numel() for p in parameters), trainable=sum(p.numel() for p in parameters if p.requires_grad)
-        ),
-        init=init,
-    )
 
 
 def _pretraining(facts: Facts) -> fields.Pretraining | None:
@@ -195,24 +161,16 @@ def _pretraining(facts: Facts) -> fields.Pretraining | None:
 
 
 def _contamination(facts: Facts) -> fields.Contamination | None:
-    """Say whether pretraining saw the scored data: by image hashes where the card has them, else as the card says."""
+    """Say whether pretraining saw the scored data: by content where the volumes are listed, else as the card says."""
     if facts.weights is None:
         return None
-    seen = set(facts.model.pretraining.images) if facts.model.pretraining else set()
-    if seen:
-        hit = {case for case, known in facts.report.facts.items() if known.image_sha256 in seen}
-        if hit & set(facts.split.scored):
-            status, of = "test_overlap", sorted(hit & set(facts.split.scored))
-        elif hit:
-            status, of = "train_overlap", sorted(hit)
-        else:
-            status, of = "none", []
-        text = f"image hashes compared: {len(hit)} of {len(facts.report.facts)} cases were seen in pretraining"
-        return fields.Contamination(status=status, evidence=f"{text} ({', '.join(of[:20])})" if of else text)
-    for entry in facts.model.contamination:
-        if entry.dataset == facts.data.id:
-            return fields.Contamination(status=entry.status, evidence=entry.evidence)
-    return fields.Contamination(status="unknown", evidence="the model card says nothing about this data set")
+    known = next((entry for entry in facts.model.contamination if entry.dataset == facts.data.id), None)
+    if (facts.model_folder / SEEN_FILE).is_file():
+        images = {case: found.image_sha256 for case, found in facts.report.facts.items()}
+        known = contamination(facts.model_folder, facts.data.id, images, facts.split.scored)
+    if known is None:
+        return fields.Contamination(status="unknown", evidence="the model card says nothing about this data set")
+    return fields.Contamination(status=known.status, evidence=known.evidence)
 
 
 def _dataset(facts: Facts) -> fields.Dataset:
@@ -254,12 +212,7 @@ def _protocol(facts: Facts) -> fields.Protocol:
         id=protocol.name,
         spacing=pre.spacing,
         orientation=pre.axcodes,
-        intensity=fields.Intensity(
-            method=pre.intensity.rule,
-            window=pre.intensity.window,
-            percentiles=pre.intensity.percentiles,
-            to=pre.intensity.to,
-        ),
+        intensity=intensity(pre),
         patch=protocol.patches.size,
         batch=protocol.patches.batch,
         patches_per_case=protocol.patches.per_case,
@@ -287,26 +240,6 @@ def _protocol(facts: Facts) -> fields.Protocol:
     )
 
 
-def _cost(facts: Facts) -> fields.Cost:
-    seconds = facts.outcome.seconds
-    on_gpu = facts.device.type == "cuda"
-    infer = sum(facts.scored.case_seconds.values())
-    return fields.Cost(
-        wall={
-            "prepare": facts.prepare_seconds,
-            "train": seconds["train"],
-            "validate": seconds["validate"],
-            "infer": infer,
-            "score": facts.scored.score_seconds,
-        },
-        gpu_hours=(sum(seconds.values()) + infer) / 3600 if on_gpu else None,
-        peak_gpu_memory=peak_gpu_memory(facts.device),
-        allocator="allocated" if on_gpu else None,
-        seconds_per_case=median(facts.scored.case_seconds.values()),
-        resumed=facts.outcome.resumed,
-    )
-
-
 def _evidence(facts: Facts) -> set[Any]:
     """Collect the marks that must follow the result wherever it shows."""
     marks = set(facts.data.evidence)
@@ -320,5 +253,7 @@ def _evidence(facts: Facts) -> set[Any]:
 
 def _division(config: RunConfig) -> Any:
     """Return ``closed`` where the shipped protocol was followed to the letter."""
-    shipped = run_config([f"model={config.model}", f"dataset={config.dataset}", f"protocol={config.protocol.name}"])
-    return "closed" if shipped.protocol == config.protocol else "open"
+    if not (shipped("configs") / "protocol" / f"{config.protocol.name}.yaml").is_file():
+        return "open"
+    published = run_config([f"model={config.model}", f"dataset={config.dataset}", f"protocol={config.protocol.name}"])
+    return "closed" if published.protocol == config.protocol else "open"
