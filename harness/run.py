@@ -108,6 +108,7 @@ def _execute(config: RunConfig, folder: RunFolder) -> Path:
         weights=weights,
         meeting=meeting,
         split=split,
+        cases=cases,
         report=report,
         built=built,
         outcome=outcome,

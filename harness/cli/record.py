@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -13,15 +14,46 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", required=True)
     verify = actions.add_parser("verify", help="recompute what records claim; exit 1 if anything does not hold")
-    verify.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="record folders, runs, or folders of them")
-    verify.add_argument("--rescore", action="store_true", help="score the kept predictions again")
-    verify.add_argument("--full", action="store_true", help="recompute every interval instead of a sample")
-    show = actions.add_parser("show", help="print a record")
+    verify.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="records, runs, or folders of them")
+    verify.add_argument(
+        "--rescore", action="store_true", help="score the kept predictions against the references again"
+    )
+    verify.add_argument("--full", action="store_true", help="draw every interval again instead of a sample of them")
+    verify.add_argument("--cards", type=Path, action="append", default=[], metavar="DIR", help="a folder of own cards")
+    verify.add_argument("--data-root", type=Path, metavar="DIR", help="where the data set lies (with --rescore)")
+    show = actions.add_parser("show", help="print a record as JSON")
     show.add_argument("paths", type=Path, nargs="+", metavar="PATH")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the action."""
-    if arguments.action == "show":
-        return _show(arguments.paths)
-    return _verify(arguments)
+    return _show(arguments.paths) if arguments.action == "show" else _verify(arguments)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from harness.records.verify import verify_all
+
+    verdicts = verify_all(
+        arguments.paths,
+        rescore=arguments.rescore,
+        full=arguments.full,
+        cards=arguments.cards,
+        data_root=arguments.data_root,
+        workers=os.cpu_count() or 1,
+    )
+    for verdict in verdicts:
+        sys.stdout.write(f"{'valid' if verdict.ok else 'INVALID':<8} {verdict.trust_name:<14} {verdict.path}\n")
+        sys.stdout.writelines(f"  {finding.level}: {finding}\n" for finding in verdict.findings)
+    return 0 if all(verdict.ok for verdict in verdicts) else 1
+
+
+def _show(paths: list[Path]) -> int:
+    import json
+
+    from harness.records.store import load
+    from harness.records.verify import record_folder
+
+    for path in paths:
+        record = load(record_folder(path))
+        sys.stdout.write(json.dumps(record.to_json(), indent=1, ensure_ascii=False) + "\n")
+    return 0

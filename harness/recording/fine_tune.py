@@ -20,6 +20,8 @@ from harness.config import RunConfig, run_config
 from harness.data.check import CheckReport
 from harness.data.contract import Meeting
 from harness.data.fingerprint import fingerprint
+from harness.data.layouts import Case
+from harness.data.reading import as_labels, read
 from harness.data.splits import ResolvedSplit
 from harness.files import file_sha256
 from harness.pretraining.seen import FILE_NAME as SEEN_FILE
@@ -35,8 +37,9 @@ from harness.recording.shared import (
 )
 from harness.records import fields
 from harness.records.build import assemble
-from harness.records.cases import case_rows
+from harness.records.cases import CaseRow, case_rows
 from harness.records.environment import describe
+from harness.records.pictures import choose, hash_pictures, write_slices
 from harness.records.runfolder import RunFolder
 from harness.records.store import write
 from harness.resources import shipped
@@ -58,6 +61,7 @@ class Facts:
     weights: Path | None
     meeting: Meeting
     split: ResolvedSplit
+    cases: Mapping[str, Case]
     report: CheckReport
     built: Built
     outcome: Outcome
@@ -78,6 +82,8 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         seconds=facts.scored.case_seconds,
         predictions=facts.scored.hashes,
     )
+    if facts.data.terms.redistribution:
+        _draw_slices(folder, facts, rows)
     config_yaml = yaml.safe_dump(config.science(), sort_keys=True, allow_unicode=True)
     loading = facts.built.report.to_json() if facts.built.report else None
     record = assemble(
@@ -106,6 +112,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         loading=loading,
         log_path=folder.log,
         predictions=facts.scored.hashes,
+        pictures=hash_pictures(folder.record / "slices"),
         evidence=_evidence(facts),
         division=_division(config),
         policy=protocol.scoring.policy,
@@ -145,6 +152,30 @@ def _weights(card: ModelCard, file: Path | None, built: Built, network: nn.Modul
         loading_file_sha256=None,  # filled in by assemble
         final_sha256=final,
     )
+
+
+def _draw_slices(folder: RunFolder, facts: Facts, rows: list[CaseRow]) -> None:
+    """Draw the best, median and worst case; only where the terms of the data allow images to be passed on."""
+    first = definition(facts.config.protocol.scoring.metrics[0])
+    chosen = choose(rows, first.record_id, higher_is_better=first.higher_is_better)
+    for role, case in chosen.items():
+        files = facts.cases[case]
+        image, reference = read(files.images[0]), read(files.label or files.images[0])
+        write_slices(
+            folder.record / "slices",
+            f"{role}_{case}",
+            image.data if image.data.ndim == 3 else image.data[..., 0],
+            as_labels(reference),
+            as_labels(read(folder.predictions / f"{case}.nii.gz")),
+            image.grid.spacing,
+            _picture_window(facts),
+            image.grid.axcodes,
+        )
+
+
+def _picture_window(facts: Facts) -> tuple[float, float] | None:
+    """Show what the network saw, but CT in a soft-tissue window, since a chest window hides every organ border."""
+    return (-160.0, 240.0) if facts.data.modality == ("CT",) else facts.meeting.preprocessing.intensity.window
 
 
 def _class_ids(data: DatasetCard) -> dict[str, int]:
