@@ -1,0 +1,125 @@
+"""What a pretext task provides to the shared training loop, and to the pretraining run around it."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from harness.cards.model import ModelCard
+from harness.data.ahead import ahead
+
+__all__ = ["FileLayout", "PretextTask", "device_of", "evaluating", "on_cpu"]
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """How the authors' checkpoint files of a family lie on disk; see `harness.cards.model.Checkpoint`."""
+
+    suffix: str
+    container: Literal["torch_legacy", "torch_zip"]
+    weights_key: str
+    prefix: str
+    published_head: bool
+
+
+class PretextTask(abc.ABC):
+    """A way to train without (or with other people's) labels. The shared loop trains it as it trains any task.
+
+    Attributes
+    ----------
+    name : str
+        Name of the recipe.
+    method : str
+        What is done, in a few words, for cards and records.
+    layout : FileLayout
+        Of the file that `contents` fills.
+    labelled : bool
+        Whether reference labels of the volumes are used.
+    workers : int
+        Threads that prepare batches ahead; the batches are the same with any number.
+    """
+
+    name: ClassVar[str]
+    method: ClassVar[str]
+    layout: ClassVar[FileLayout]
+    labelled: ClassVar[bool] = False
+    workers: int = 0
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> tuple[int, int, int]:
+        """Size of the training volumes, in the network's axes."""
+
+    @abc.abstractmethod
+    def network(self, card: ModelCard, options: Mapping[str, Any], weights: Path | None = None) -> nn.Module:
+        """Return the network to pretrain, freshly initialised from torch's global generator or filled from a parent.
+
+        Parameters
+        ----------
+        card : ModelCard
+            Which architecture.
+        options : mapping
+            The adapter's network options.
+        weights : Path, optional
+            A checkpoint of that card to go on from.
+        """
+
+    @abc.abstractmethod
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """Return the batch of one step, on the CPU: a pure function of the task's seed and ``step``."""
+
+    @abc.abstractmethod
+    def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the scalar to minimise, in float32."""
+
+    @abc.abstractmethod
+    def evaluate(self, network: nn.Module, device: torch.device | str) -> dict[str, float]:
+        """Return scores on the held-out volumes, with what trivial answers score on the same samples.
+
+        The samples are the same for every seed and step. The network is left as it was found.
+        """
+
+    @abc.abstractmethod
+    def validate(self, network: nn.Module) -> float:
+        """Return the score that selection maximises, from `evaluate` on the device the network is on."""
+
+    @abc.abstractmethod
+    def contents(self, network: nn.Module, optimizer: Mapping[str, Any] | None, step: int) -> dict[str, Any]:
+        """Return what the authors' own code would have put into the checkpoint file."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a record should say about the data as they were used, JSON-ready."""
+        return {}
+
+    def batches(self, start: int, stop: int) -> Iterator[Mapping[str, Tensor]]:
+        """Yield the batch of every step in ``range(start, stop)``, in order."""
+        return ahead(self.batch, start, stop, self.workers)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put the network into evaluation without gradients, and back into the mode it was in."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(training)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device of a network's parameters."""
+    return next(network.parameters()).device
+
+
+def on_cpu(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return a state dict with ``prefix`` before every name, its tensors on the CPU and in plain memory order."""
+    return {f"{prefix}{name}": value.detach().cpu().contiguous() for name, value in state.items()}

@@ -1,0 +1,46 @@
+"""Seeded volumes with structure: smooth bodies with edges, in [0, 1], as caches give them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from harness.cards.dataset import DatasetCard
+from harness.pretraining.volumes import Loaded
+
+
+def body(shape, seed, channels=1):
+    """Blobs of tissue in air, (channels, *shape), float32."""
+    random = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(random.standard_normal((channels, *shape)), (0, 3, 3, 3))
+    smooth = smooth / smooth.std()
+    tissue = np.where(smooth > 0.3, 0.5 + 0.1 * smooth, 0.02)
+    return np.clip(tissue + 0.02 * random.standard_normal(tissue.shape), 0, 1).astype(np.float32)
+
+
+@pytest.fixture
+def volumes():
+    """Four volumes of different shapes, one smaller than most cubes."""
+    shapes = {"a": (40, 36, 30), "b": (44, 40, 20), "c": (36, 40, 34), "small": (20, 22, 18)}
+    return {case: Loaded(body(shape, seed)) for seed, (case, shape) in enumerate(shapes.items())}
+
+
+@pytest.fixture
+def dataset_card():
+    """A data set card of unlabelled CT."""
+    return DatasetCard.model_validate(
+        {
+            "id": "blobs",
+            "title": "Blobs",
+            "version": "1",
+            "task": "unlabelled",
+            "modality": ["CT"],
+            "body": "none",
+            "channels": ["CT"],
+            "layout": {"kind": "unlabelled"},
+            "evidence": ["synthetic_data"],
+            "terms": {"licence": "CC0-1.0", "attribution": "none", "how_to_get": "made here", "redistribution": True},
+            "citation": "none",
+        }
+    )
