@@ -208,18 +208,18 @@ def _header(content: bytes, path: Path) -> Any:
         raise UserError(
             f"{path} does not begin like a NIfTI file (its first bytes are {content[:4]!r}). Check what it really is."
         )
+    magic = content[344:347] if size == 348 else content[4:7]
+    if magic not in (b"n+1", b"n+2"):
+        raise UserError(
+            f"{path} is one half of a header and image pair, an Analyze file, or damaged (magic {magic!r}). "
+            "Convert it to a single .nii.gz."
+        )
     try:
         header = kinds[size].from_fileobj(io.BytesIO(content[:size]), check=False)
         header.check_fix(logger=_quiet, error_level=40)
         dtype = header.get_data_dtype()
     except (HeaderDataError, WrapStructError) as error:
         raise UserError(f"The header of {path} cannot be read: {error}. Export the file again.") from error
-    magic = header["magic"].item()
-    if magic[:3] not in (b"n+1", b"n+2"):
-        raise UserError(
-            f"{path} is one half of a header and image pair, or an Analyze file (magic {magic!r}). "
-            "Convert it to a single .nii.gz."
-        )
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise UserError(
             f"{path} stores voxels of type {header.get_value_label('datatype')}; only integers and floats of up to "
