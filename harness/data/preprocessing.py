@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from harness.cards.dataset import DatasetCard
 from harness.data import cache as stored
 from harness.data.cache import Cache
+from harness.data.inspection import CaseFacts
 from harness.data.intensity import map_channel
+from harness.data.layouts import Case
 from harness.data.reading import as_labels, read
 from harness.data.settings import Preprocessing
 from harness.errors import HarnessError, UserError
@@ -30,34 +32,11 @@ from harness.files import canonical_json, sha256_hex, write_json
 from harness.grid import Grid, GridSpec
 from harness.progress import say, track
 
-if TYPE_CHECKING:
-    from harness.data.layouts import Case
-
-__all__ = ["FORMAT", "CaseFacts", "Prepared", "prepare", "prepare_image", "prepare_label"]
+__all__ = ["FORMAT", "Prepared", "prepare", "prepare_image", "prepare_label"]
 
 FORMAT = 1  # of the files, and of what this code makes of given settings; a new number is a new cache
 _KEY_DIGITS = 20
 _TEMPORARY = ".tmp-"
-
-
-class CaseFacts(Protocol):
-    """What `harness.data.check` found out about one case, as far as it is needed here."""
-
-    @property
-    def shape(self) -> Sequence[int]:
-        """Voxels per axis of the stored image."""
-
-    @property
-    def spacing(self) -> Sequence[float]:
-        """Millimetres per axis of the stored image."""
-
-    @property
-    def image_sha256(self) -> str:
-        """Hash of the decoded image."""
-
-    @property
-    def label_sha256(self) -> str | None:
-        """Hash of the decoded label; None without one."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +106,7 @@ def prepare(
         write_json(home / "settings.json", content)
         missing = {case: folder for case, folder in folders.items() if not folder.is_dir()}
         if missing:
-            _state_size(missing, facts, settings, home)
+            _state_size([facts[case] for case in missing], len(card.channels), settings, home)
             _each(missing, workers, lambda case: _make(cases[case], values, settings, folders[case]))
     return Cache(folders, values)
 
@@ -344,22 +323,21 @@ def _remove_leftovers(home: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _state_size(
-    missing: Mapping[str, Path], facts: Mapping[str, CaseFacts], settings: Preprocessing, home: Path
-) -> None:
-    """Say what the cache will take before anything is written. An upper bound where the foreground is cropped."""
-    total = sum(_bytes_of(facts[case], settings) for case in missing)
+def _state_size(facts: Sequence[CaseFacts], channels: int, settings: Preprocessing, home: Path) -> None:
+    """Say what the cache will take before anything is written; padding and cropping are not counted."""
+    total = sum(_bytes_of(case, channels, settings) for case in facts)
     free = shutil.disk_usage(home).free
-    say(f"Preparing {len(missing)} cases into {home}: at most about {total / 1e6:.0f} MB ({free / 1e9:.1f} GB free).")
+    say(f"Preparing {len(facts)} cases into {home}: about {total / 1e6:.0f} MB ({free / 1e9:.1f} GB free).")
     if total > free:
-        say("That may be more than the disk has room for; preparing stops cleanly if it is.")
+        say(
+            "That is more than the disk has room for, unless cropping makes it smaller; preparing stops cleanly if not."
+        )
 
 
-def _bytes_of(facts: CaseFacts, settings: Preprocessing) -> float:
-    voxels: float = math.prod(facts.shape[:3])
+def _bytes_of(facts: CaseFacts, channels: int, settings: Preprocessing) -> float:
+    voxels: float = math.prod(facts.shape)
     if settings.spacing != "native":
-        voxels *= math.prod(facts.spacing[:3]) / math.prod(settings.spacing)
-    channels = facts.shape[3] if len(facts.shape) > 3 else 1
+        voxels *= math.prod(facts.spacing) / math.prod(settings.spacing)
     return voxels * (channels * np.dtype(settings.dtype).itemsize + (facts.label_sha256 is not None))
 
 

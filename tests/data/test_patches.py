@@ -190,9 +190,9 @@ def test_an_abandoned_loader_stops_its_threads(cache):
     next(loader)
     loader.close()
     for thread in threading.enumerate():
-        if thread.name.startswith("patches"):
+        if thread.name.startswith("batches"):
             thread.join(timeout=10)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("patches")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
 def test_an_error_in_a_worker_reaches_the_caller(cache):
