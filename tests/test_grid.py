@@ -116,6 +116,14 @@ def test_a_grid_survives_json(grid):
     assert Grid.from_json(json.loads(json.dumps(grid.to_json()))) == grid
 
 
+def test_a_negative_zero_is_written_as_zero():
+    """It is the same grid, so it must have the same bytes where grids are hashed."""
+    flipped = Grid(
+        (3, 4, 5), np.diag([-1.0, 1, 1, 1]) * np.array([[1.0, -1, 1, 1]]) * np.array([[1.0], [-1], [1], [1]])
+    )
+    assert "-0.0" not in json.dumps(flipped.to_json())
+
+
 def test_difference_is_the_largest_distance_of_a_corner():
     grid = Grid((11, 5, 5), np.eye(4))
     wider = np.diag([1.1, 1, 1, 1])

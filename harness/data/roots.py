@@ -94,7 +94,7 @@ def remembered() -> dict[str, Path]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         return {str(name): Path(path) for name, path in content.items()}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(

@@ -1,0 +1,128 @@
+"""Cases are found by the patterns of a card, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.cards.dataset import DatasetCard
+from harness.data.layouts import find_cases
+from harness.errors import UserError
+
+
+def card(options, kind="pairs", channels=("CT",)):
+    return DatasetCard(
+        id="tiny",
+        title="tiny",
+        version="1",
+        task="segmentation",
+        modality=("CT",),
+        body="none",
+        channels=channels,
+        labels={0: "background", 1: "one"},
+        layout={"kind": kind, "options": options},
+        terms={"licence": "none", "attribution": "none", "how_to_get": "Ask a test for it.", "redistribution": True},
+        citation="none",
+    )
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_pairs_are_found_by_default(tmp_path):
+    touch(tmp_path, "images/b.nii.gz", "images/a.nii.gz", "labels/a.nii.gz", "labels/b.nii.gz", "README.md")
+    cases = find_cases(card({}), tmp_path)
+    assert list(cases) == ["a", "b"]
+    assert cases["a"].images == (tmp_path / "images/a.nii.gz",)
+    assert cases["a"].label == tmp_path / "labels/a.nii.gz"
+
+
+def test_a_case_may_lack_its_label_or_its_image(tmp_path):
+    touch(tmp_path, "images/a.nii.gz", "labels/b.nii.gz")
+    cases = find_cases(card({}), tmp_path)
+    assert cases["a"].label is None
+    assert cases["b"].images == (tmp_path / "images/b.nii.gz",)  # where it should be
+
+
+def test_channels_come_in_the_order_of_the_card(tmp_path):
+    options = {"image": "{case}/{case}_{channel}.nii.gz", "label": "{case}/{case}_seg.nii.gz"}
+    touch(tmp_path, "x/x_t1.nii.gz", "x/x_flair.nii.gz", "x/x_seg.nii.gz", "y/x_t1.nii.gz")
+    cases = find_cases(card(options, channels=("flair", "t1")), tmp_path)
+    assert list(cases) == ["x"]  # y/x_t1 names two cases at once and is none
+    assert [path.name for path in cases["x"].images] == ["x_flair.nii.gz", "x_t1.nii.gz"]
+
+
+def test_channels_may_be_called_otherwise_on_disk(tmp_path):
+    touch(tmp_path, "images/a_0000.nii.gz", "images/a_0001.nii.gz", "labels/a.nii.gz")
+    options = {"image": "images/{case}_{channel}.nii.gz", "channel_names": ["0000", "0001"]}
+    cases = find_cases(card(options, channels=("T1", "T2")), tmp_path)
+    assert [path.name for path in cases["a"].images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
+
+
+def test_one_file_may_hold_all_channels(tmp_path):
+    touch(tmp_path, "images/a.nii.gz", "labels/a.nii.gz")
+    assert len(find_cases(card({}, channels=("T1", "T2")), tmp_path)["a"].images) == 1
+
+
+def test_ids_must_match_and_excluded_ones_are_left_out(tmp_path):
+    touch(tmp_path, *[f"images/{name}.nii.gz" for name in ("0001", "0002", "copy of 0001")])
+    cases = find_cases(card({"case_pattern": r"\d{4}", "exclude": ["0002"]}), tmp_path)
+    assert list(cases) == ["0001"]
+
+
+def test_hidden_files_and_macos_doubles_are_no_cases(tmp_path):
+    touch(tmp_path, "images/a.nii.gz", "images/._a.nii.gz", "__MACOSX/images/a.nii.gz", ".trash/images/z.nii.gz")
+    assert list(find_cases(card({"image": "*/{case}.nii.gz"}), tmp_path)) == ["a"]
+
+
+def test_a_star_stands_for_one_folder(tmp_path):
+    touch(tmp_path, "batch 1/volume-0.nii", "batch 2/volume-1.nii", "batch 1/segmentation-0.nii")
+    cases = find_cases(
+        card({"image": "batch */volume-{case}.nii", "label": "batch */segmentation-{case}.nii"}), tmp_path
+    )
+    assert list(cases) == ["0", "1"]
+    assert cases["0"].label == tmp_path / "batch 1/segmentation-0.nii"
+
+
+def test_two_files_for_one_case_are_refused(tmp_path):
+    touch(tmp_path, "batch 1/0.nii", "batch 2/0.nii")
+    with pytest.raises(UserError, match=r"Case '0' has two files: .*batch 1.* and .*batch 2"):
+        find_cases(card({"image": "batch */{case}.nii"}), tmp_path)
+
+
+def test_characters_of_regular_expressions_in_a_path_mean_themselves(tmp_path):
+    touch(tmp_path, "im (1)/a+b.nii.gz", "im (1)/a+bxnii.gz")
+    assert list(find_cases(card({"image": "im (1)/{case}+b.nii.gz"}), tmp_path)) == ["a"]
+
+
+def test_unlabelled_volumes_have_no_labels(tmp_path):
+    touch(tmp_path, "images/a.nii.gz", "labels/a.nii.gz")
+    assert find_cases(card({}, kind="unlabelled"), tmp_path)["a"].label is None
+
+
+def test_an_empty_folder_says_what_was_expected_and_what_is_there(tmp_path):
+    touch(tmp_path, "Training/img0001.nii.gz")
+    options = {"image": "images/{case}.nii.gz", "label": "labels/{case}.nii.gz"}
+    with pytest.raises(UserError, match=r"Expected images/\{case\}.nii.gz and .*; found there: Training\."):
+        find_cases(card(options), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "reason"),
+    [
+        ({}, "pair", "Did you mean 'pairs'"),
+        ({"lable": "x"}, "pairs", "did you mean 'label'"),
+        ({"image": "images/a.nii.gz"}, "pairs", "no {case}"),
+    ],
+)
+def test_a_layout_that_makes_no_sense_is_refused(tmp_path, options, kind, reason):
+    touch(tmp_path, "images/a.nii.gz")
+    with pytest.raises(UserError, match=reason):
+        find_cases(card(options, kind=kind), tmp_path)
+
+
+def test_a_root_that_is_not_there_is_refused_with_the_way_to_get_the_data(tmp_path):
+    with pytest.raises(UserError, match=r"no folder .*Ask a test for it\."):
+        find_cases(card({}), tmp_path / "nowhere")
