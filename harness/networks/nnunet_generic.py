@@ -40,6 +40,9 @@ class NNUNetGeneric(nn.Module):
         Width of the first stage, which doubles with every pooling up to the maximum.
     convs_per_stage : int
         Convolutions of one stage.
+    deep_supervision : bool
+        Whether ``forward`` in training mode returns the logits of every decoder stage, finest first. Without it the
+        coarser heads, which the file always holds, are idle.
 
     Raises
     ------
@@ -69,12 +72,13 @@ class NNUNetGeneric(nn.Module):
         base_features: int = 32,
         max_features: int = 320,
         convs_per_stage: int = 2,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         pools = [_as_size(kernel) for kernel in pool_kernels]
         convs = [_as_size(kernel) for kernel in conv_kernels or [(3, 3, 3)] * (len(pools) + 1)]
         _check_kernels(pools, convs, convs_per_stage)
-        self.in_channels = in_channels
+        self.in_channels, self.deep_supervision = in_channels, deep_supervision
         self.divisor: Size = _product(pools)
         widths = [min(base_features * 2**level, max_features) for level in range(len(pools) + 1)]
         strides = [(1, 1, 1), *pools]
@@ -102,14 +106,13 @@ class NNUNetGeneric(nn.Module):
             width = skip
         self.apply(_initialise_like_nnunet)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits on the grid of ``x``."""
-        logits: Tensor = self.seg_outputs[-1](self._decode(self._encode(x))[-1])
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Return logits on the grid of ``x``; with deep supervision in training, those of every scale, finest first."""
+        maps = self._decode(self._encode(x))
+        if self.deep_supervision and self.training:
+            return [head(y) for head, y in zip(self.seg_outputs, maps, strict=True)][::-1]
+        logits: Tensor = self.seg_outputs[-1](maps[-1])
         return logits
-
-    def deep_supervision(self, x: Tensor) -> list[Tensor]:
-        """Return the logits of every decoder stage, finest first."""
-        return [head(y) for head, y in zip(self.seg_outputs, self._decode(self._encode(x)), strict=True)][::-1]
 
     def named_outputs(self, x: Tensor) -> dict[str, Tensor]:
         """Return ``bottleneck``, the deepest map, and ``out_logits``."""

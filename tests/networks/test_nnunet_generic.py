@@ -68,12 +68,13 @@ def test_equals_monais_dynunet(size: tuple[int, ...]) -> None:
         torch.testing.assert_close(ours(volume), theirs(volume), rtol=1e-4, atol=1e-4)
 
 
-def test_deep_supervision_gives_every_scale_finest_first() -> None:
-    network, volume = _network().eval(), torch.randn(1, 2, 16, 16, 16)
+def test_deep_supervision_gives_every_scale_finest_first_and_only_in_training() -> None:
+    network, volume = _network(deep_supervision=True), torch.randn(1, 2, 16, 16, 16)
     with torch.inference_mode():
-        scales = network.deep_supervision(volume)
-        torch.testing.assert_close(scales[0], network(volume))
-        torch.testing.assert_close(network.named_outputs(volume)["out_logits"], scales[0])
+        scales = network(volume)
+        alone = network.eval()(volume)
+        torch.testing.assert_close(scales[0], alone)
+        torch.testing.assert_close(network.named_outputs(volume)["out_logits"], alone)
     assert [tuple(scale.shape) for scale in scales] == [(1, 4, 16, 16, 16), (1, 4, 8, 8, 8), (1, 4, 8, 4, 4)]
 
 
