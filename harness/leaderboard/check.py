@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,7 @@ from harness.leaderboard.folder import MARKER
 from harness.leaderboard.render import CSP
 from harness.leaderboard.text import safe_url
 
-__all__ = ["Fault", "check"]
+__all__ = ["Fault", "check", "check_page"]
 
 _FRONT_LIMIT: Final = 300 * 1024  # bytes after gzip
 _PAGE_LIMIT: Final = 8 << 20
@@ -54,36 +55,60 @@ def check(out: Path) -> list[Fault]:
     """
     if not (out / MARKER).is_file():
         raise UserError(f"There is no board at {out}. Build one with `harness leaderboard build --out DIR`.")
-    pages = {path.relative_to(out).as_posix(): _Page.read(path) for path in sorted(out.rglob("*.html"))}
-    faults = [Fault(name, what) for name, page in pages.items() for what in page.faults()]
-    for name, page in pages.items():
-        faults += [Fault(name, what) for what in _broken_links(out, name, page, pages)]
-        size = (out / name).stat().st_size
-        if size > _PAGE_LIMIT:
-            faults.append(Fault(name, f"the page has {size:,} bytes, more than {_PAGE_LIMIT:,}"))
-    front = len(gzip.compress((out / "index.html").read_bytes(), mtime=0))
-    if front > _FRONT_LIMIT:
-        faults.append(Fault("index.html", f"{front:,} bytes when compressed, more than {_FRONT_LIMIT:,}"))
+    pages: dict[Path, _Page] = {}
+    faults = []
+    for path in sorted(out.rglob("*.html")):
+        name = path.relative_to(out).as_posix()
+        faults += [Fault(name, what) for what in check_page(out, name, pages)]
     for style in sorted(out.rglob("*.css")):
         if "url(" in (text := style.read_text(encoding="utf-8")) or "@import" in text:
             faults.append(Fault(style.relative_to(out).as_posix(), "a style sheet must not load anything"))
     return faults
 
 
-def _broken_links(out: Path, name: str, page: _Page, pages: dict[str, _Page]) -> list[str]:
+def check_page(out: Path, name: str, pages: dict[Path, _Page] | None = None) -> list[str]:
+    """Check one page; see `check`.
+
+    Parameters
+    ----------
+    out : Path
+        The board's folder.
+    name : str
+        The page, relative to the board.
+    pages : dict, optional
+        Pages that were parsed already; filled on the way, because pages link to each other.
+    """
+    known = {} if pages is None else pages
+    page = _parsed(out / name, known)
+    found = page.faults() + _broken_links(out, out / name, page, known)
+    size = (out / name).stat().st_size
+    if size > _PAGE_LIMIT:
+        found.append(f"has {size:,} bytes, more than {_PAGE_LIMIT:,}")
+    if name == "index.html":
+        packed = len(gzip.compress((out / name).read_bytes(), mtime=0))
+        if packed > _FRONT_LIMIT:
+            found.append(f"has {packed:,} bytes when compressed, more than {_FRONT_LIMIT:,}")
+    return found
+
+
+def _parsed(path: Path, pages: dict[Path, _Page]) -> _Page:
+    if path not in pages:
+        pages[path] = _Page.read(path)
+    return pages[path]
+
+
+def _broken_links(out: Path, path: Path, page: _Page, pages: dict[Path, _Page]) -> list[str]:
     found = []
-    for link in page.links:
+    for link in dict.fromkeys(page.links):
         parts = urlsplit(link)
         if parts.scheme or parts.netloc:
             if safe_url(link) is None:
                 found.append(f"links to {link[:80]!r}, which is not on the list of known hosts")
             continue
-        target = (out / name).parent / unquote(parts.path) if parts.path else out / name
-        if not target.is_file():
-            found.append(f"links to {link!r}, which does not exist")
-            continue
-        inside = target.resolve().relative_to(out.resolve()).as_posix() if target.is_relative_to(out) else ""
-        if parts.fragment and "=" not in parts.fragment and parts.fragment not in getattr(pages.get(inside), "ids", ()):
+        target = Path(os.path.normpath(path.parent / unquote(parts.path))) if parts.path else path
+        if not target.is_relative_to(out) or not target.is_file():
+            found.append(f"links to {link!r}, which does not exist on this board")
+        elif parts.fragment and "=" not in parts.fragment and parts.fragment not in _parsed(target, pages).ids:
             found.append(f"links to {link!r}, but there is no such place on that page")
     return found
 

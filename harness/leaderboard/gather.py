@@ -60,10 +60,8 @@ def find(runs: Sequence[Path]) -> tuple[list[Found], list[Broken]]:
             place = folder.relative_to(top).as_posix()
             if "record.json" in names:
                 home = folder.parent if folder.name == "record" else folder
-                found.setdefault(
-                    folder.resolve(),
-                    Found(folder, home.relative_to(top).as_posix() if home != top.parent else top.name),
-                )
+                name = top.name if home in (top, top.parent) else home.relative_to(top).as_posix()
+                found.setdefault(folder.resolve(), Found(folder, name))
             elif "run.json" in names and not (folder / "record" / "record.json").is_file():
                 why = _failure(folder / "run.json")
                 if why:

@@ -129,7 +129,7 @@ def forge(
     arguments: dict[str, Any] = {
         "kind": kind,
         "model": fields.Model(
-            id=model[0], variant=model[1], adapter_version=f"1{text}",
+            id=model[0], variant=model[1], adapter_version=f"1{text}"[:200],
             parameters=fields.Parameters(total=1193761, trainable=1193761), init=init,
         ),
         "weights": fields.Weights(

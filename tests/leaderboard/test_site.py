@@ -10,8 +10,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -210,25 +208,17 @@ def test_a_full_disk_leaves_the_old_board(forge, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "runs"]
 
 
-@pytest.fixture
-def open_folder():
-    """A folder that every user may reach; pytest's own are closed to all but their owner."""
-    folder = Path(tempfile.mkdtemp(prefix="harness-board-"))
-    folder.chmod(0o755)
-    yield folder
-    for path in folder.rglob("*"):
-        path.chmod(0o755)
-    shutil.rmtree(folder)
-
-
-def test_no_permission_is_an_error_of_the_machine(open_folder):
-    locked = open_folder / "locked"
+def test_no_permission_is_an_error_of_the_machine(tmp_path):
+    locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0o555)
-    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    # Root may write anywhere; without these two capabilities it is a user like any other.
+    humble = (
+        ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    )
     done = subprocess.run(
-        [sys.executable, "-c", BUILD, open_folder, locked / "board"],
-        capture_output=True, text=True, timeout=120, check=False, **nobody,
+        [*(humble if os.geteuid() == 0 else []), sys.executable, "-c", BUILD, tmp_path, locked / "board"],
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "Permission denied" in done.stdout
