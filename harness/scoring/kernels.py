@@ -24,6 +24,7 @@ _BITS = types.Array(types.uint64, 1, "C", readonly=True)
 _LONGS = types.Array(types.int64, 1, "C", readonly=True)
 _REALS = types.Array(types.float64, 1, "C", readonly=True)
 _ROWS = types.Array(types.boolean, 2, "C", readonly=True)
+_STEPS = types.Array(types.int32, 2, "C", readonly=True)
 _I, _B = types.int64, types.boolean
 
 
@@ -228,20 +229,7 @@ def areas(codes, bits, bit, where, table, out):  # type: ignore[no-untyped-def]
         out[s] = table[pattern]
 
 
-@compiled(
-    _I(
-        _CODES,
-        _BITS,
-        _B,
-        types.uint64,
-        _LONGS,
-        _I,
-        _I,
-        types.Array(types.int32, 2, "C", readonly=True),
-        _REALS,
-        types.float64[::1],
-    )
-)
+@compiled(_I(_CODES, _BITS, _B, types.uint64, _LONGS, _I, _I, _STEPS, _REALS, types.float64[::1]))
 def search_near(codes, bits, half, bit, where, start, stop, steps, lengths, distances):  # type: ignore[no-untyped-def]
     """Look for the nearest surface element of one class in the other map, among the nearest steps only.
 

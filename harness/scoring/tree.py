@@ -73,17 +73,7 @@ def _outside(low, high, value):  # type: ignore[no-untyped-def]
     return max(low - value, value - high, 0)
 
 
-@compiled(
-    types.void(
-        _POINTS,
-        types.Array(types.int32, 2, "C", readonly=True),
-        _LONGS,
-        _POINTS,
-        _REALS,
-        types.boolean,
-        types.float64[::1],
-    )
-)
+@compiled(types.void(_POINTS, _POINTS, _LONGS, _POINTS, _REALS, types.boolean, types.float64[::1]))
 def search(points, boxes, levels, queries, spacing, reverse, distances):  # type: ignore[no-untyped-def]
     """Set ``distances`` (q,) to the distance in mm from each query (q, 3) to the nearest of the points (n, 3).
 
