@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from harness.cards.dataset import DatasetCard
     from harness.cards.model import ModelCard
 
-__all__ = ["Entry", "claims", "dataset_card", "index", "model_card", "read_yaml"]
+__all__ = [
+    "Entry",
+    "all_dataset_cards",
+    "all_model_cards",
+    "claims",
+    "dataset_card",
+    "index",
+    "model_card",
+    "read_yaml",
+]
 
 CardKind = Literal["model", "dataset"]
 
@@ -118,18 +127,34 @@ def model_card(name: str, folders: Iterable[Path] = ()) -> tuple[ModelCard, Path
 
 def dataset_card(name: str, folders: Iterable[Path] = ()) -> tuple[DatasetCard, Path]:
     """Read the data set card called ``name``; returns the card and the folder it lies in."""
-    from harness.cards.base import parse
-    from harness.cards.dataset import DatasetCard
-
     entries = index("dataset", folders)
     if name not in entries:
         raise unknown_name("data set", name, entries, "`harness list datasets` shows them all.")
-    entry = entries[name]
+    return _parse_dataset(entries[name]), entries[name].path.parent
+
+
+def _parse_dataset(entry: Entry) -> DatasetCard:
+    from harness.cards.base import parse
+    from harness.cards.dataset import DatasetCard
+
     content = dict(entry.content)
     splits = entry.path.parent / "splits.yaml"
     if splits.is_file():
         content["splits"] = read_yaml(splits)
-    return parse(DatasetCard, content, entry.path), entry.path.parent
+    return parse(DatasetCard, content, entry.path)
+
+
+def all_model_cards(folders: Iterable[Path] = ()) -> list[ModelCard]:
+    """Read every model card once, sorted by id."""
+    from harness.cards.base import parse
+    from harness.cards.model import ModelCard
+
+    return [parse(ModelCard, entry.content, entry.path) for entry in index("model", folders).values()]
+
+
+def all_dataset_cards(folders: Iterable[Path] = ()) -> list[DatasetCard]:
+    """Read every data set card once, sorted by id."""
+    return [_parse_dataset(entry) for entry in index("dataset", folders).values()]
 
 
 @functools.cache

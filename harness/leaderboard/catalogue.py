@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.cards.claim import BriefFact
 from harness.cards.dataset import DatasetCard
-from harness.cards.library import claims, dataset_card, index, model_card
+from harness.cards.library import all_dataset_cards, all_model_cards, claims
 from harness.cards.model import ModelCard
 from harness.leaderboard.cells import Cell
 from harness.leaderboard.folder import put
@@ -62,8 +62,7 @@ def write_catalogue(
         of_claim=lambda line: (family(line.claim.model), line.claim.model),
         of_run=lambda run: run.model.split(".")[0],
     )  # fmt: skip
-    for name in index("model"):
-        card = model_card(name)[0]
+    for card in all_model_cards():
         models.setdefault(card.family, Topic(card.family, card.family)).models.append(card)
     for fact in claims().brief_facts:
         if family(fact.model) in models:
@@ -73,10 +72,9 @@ def write_catalogue(
         of_claim=lambda line: (line.claim.dataset, line.claim.dataset),
         of_run=lambda run: run.dataset,
     )  # fmt: skip
-    for name in index("dataset"):
-        topic = datasets.setdefault(name, Topic(name, name))
-        topic.dataset = dataset_card(name)[0]
-        topic.title = topic.dataset.title
+    for dataset in all_dataset_cards():
+        topic = datasets.setdefault(dataset.id, Topic(dataset.id, dataset.id))
+        topic.dataset, topic.title = dataset, dataset.title
     _write("models", "model.html", models, folder, counts)
     _write("datasets", "dataset.html", datasets, folder, counts)
     page = render(
