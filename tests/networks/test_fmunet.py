@@ -51,11 +51,11 @@ def test_dropout_is_in_the_deep_levels_only() -> None:
 
 
 def test_a_fresh_network_has_he_weights_and_no_bias() -> None:
-    network = FMUNet(num_classes=2)
+    network = _small(feature_channels=(4, 4, 8, 8, 128))
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv3d)]
     assert all(not module.bias.any() for module in convolutions)
     widest = network.encoder.en_conv4.conv_list[0][3].weight
-    assert widest.std().item() == pytest.approx((2 / (1 + 0.01**2) / (512 * 27)) ** 0.5, rel=0.01)
+    assert widest.std().item() == pytest.approx((2 / (1 + 0.01**2) / (128 * 27)) ** 0.5, rel=0.01)
 
 
 def test_deep_supervision_returns_four_scales_in_training_only() -> None:
