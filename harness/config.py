@@ -173,53 +173,53 @@ def compose(name: str, overrides: Sequence[str], config_dir: Path | None = None)
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(config_dir=str(shipped("configs")), version_base="1.3"):
-            composed = hydra_compose(config_name=name, overrides=[*overrides, *search])
+            composed = hydra_compose(config_name=name, overrides=[*map(_forced, overrides), *search])
         missing = sorted(OmegaConf.missing_keys(composed))
         if missing:
             example = "harness run model=models_genesis.narrow8 dataset=ct_headneck_oar init=scratch protocol=demo_ct"
             raise UserError(f"Say which {', '.join(missing)}: for example `{example}`.")
         content = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain_hydra(str(error), overrides, name)) from error
+        raise UserError(_explain_hydra(str(error), overrides)) from error
     return {str(key): value for key, value in dict(content).items()}
 
 
 def _validated(kind: type[ConfigT], content: dict[str, Any]) -> ConfigT:
+    for name in ("model", "dataset"):
+        if isinstance(content.get(name), dict):
+            keys = ", ".join(f"{name}.{key}" for key in content[name])
+            raise UserError(
+                f"{keys} is a fact on a card and cannot be overridden. Name a card with {name}=ID; a card of your own "
+                "in a folder given with --cards may say something else."
+            )
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         raise UserError(f"The configuration is not valid: {explain(error, kind)}") from error
 
 
-def _explain_hydra(message: str, overrides: Iterable[str], name: str) -> str:
-    """Turn Hydra's complaint into one paragraph with the nearest name that would have worked."""
+def _forced(override: str) -> str:
+    """Let an override name any typed key, written in the YAML file or left at its default; pydantic knows them all."""
+    key = override.partition("=")[0]
+    is_choice = key in _GROUPS or "@" in key or "/" in key or not key[:1].isalpha()
+    return override if is_choice else f"++{override}"
+
+
+_GROUPS = frozenset(path.name for path in shipped("configs").iterdir() if path.is_dir())
+
+
+def _explain_hydra(message: str, overrides: Iterable[str]) -> str:
+    """Turn Hydra's complaint into one paragraph, with the nearest choice where a group has none of that name."""
+    for override in overrides:
+        group, _, choice = override.lstrip("+~").partition("=")
+        known = sorted(path.stem for path in (shipped("configs") / group).glob("*.yaml")) if group in _GROUPS else []
+        if known and choice not in known and choice in message:
+            guess = nearest(choice, known)
+            hint = f" Did you mean {group}={guess}?" if guess else ""
+            return f"There is no {group} called {choice!r}.{hint} Known: {', '.join(known)}."
     first = " ".join(line.strip() for line in message.splitlines() if line.strip())
-    first = first.split("Config search path")[0].split("Set the environment variable")[0].strip()
-    folders = {path.name: [option.stem for option in path.glob("*.yaml")] for path in shipped("configs").iterdir()}
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        if key in folders and folders[key] and value not in folders[key]:
-            guess = nearest(value, folders[key])
-            known = ", ".join(sorted(folders[key]))
-            hint = f" Did you mean {key}={guess}?" if guess else ""
-            return f"There is no {key} called {value!r}.{hint} Known: {known}."
-    keys = _known_keys(RunConfig if name == "run" else PretrainConfig)
-    for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
-        if key not in keys and key in message:
-            guess = nearest(key, keys)
-            hint = f" Did you mean {guess}?" if guess else ""
-            return (
-                f"The override {override!r} names nothing that can be chosen.{hint} "
-                "Facts about models and data sets are on their cards and cannot be overridden."
-            )
-    return f"The overrides do not compose: {first}"
-
-
-def _known_keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for name, field in kind.model_fields.items():
-        keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _known_keys(field.annotation, f"{prefix}{name}.")
-    return keys
+    first = first.split("Set the environment variable")[0].strip()
+    return (
+        f"The overrides do not compose: {first} Write KEY=VALUE; facts about models and data sets are on their cards "
+        "and cannot be overridden."
+    )

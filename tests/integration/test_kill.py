@@ -1,0 +1,93 @@
+"""A run that is killed and started again ends as one that never was: same weights, scores and result_id."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DRIVER = Path(__file__).with_name("kill_driver.py")
+SIGKILLED = -9
+
+# point, and how often it passes before the process dies there; smoke has 6 steps and a checkpoint every 3
+KILLS: dict[str, list[tuple[str, int]]] = {
+    "before the first checkpoint": [("in_step", 2)],
+    "after a checkpoint": [("in_step", 4)],
+    "while a checkpoint is written": [("in_checkpoint_write", 1)],
+    "between the renames of a checkpoint": [("between_renames", 0)],
+    "while predictions are written": [("in_prediction", 0)],
+    "while the record is written": [("in_record", 2)],
+    "again and again": [("in_step", 1), ("in_checkpoint_write", 0), ("in_step", 1), ("in_step", 4), ("in_record", 1)],
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Run every plan and one undisturbed run; return the folder of each."""
+    top = tmp_path_factory.mktemp("killed")
+    folders = {name: top / name.replace(" ", "-") for name in ["undisturbed", *KILLS]}
+    plan = [
+        {
+            "arguments": [
+                "run",
+                "model=models_genesis.narrow8",
+                "dataset=synthetic",
+                "init=scratch",
+                "debug=smoke",
+                "protocol.training.selection.rule=best_val",
+                "protocol.training.selection.every=2",
+                f"cards=['{synthetic}']",
+                f"data_root='{synthetic / 'synthetic'}'",
+                f"out='{folder}'",
+                f"cache='{top / 'cache'}'",
+                "threads=1",
+            ],
+            "kills": [*KILLS.get(name, []), [None, 0]],
+        }
+        for name, folder in folders.items()
+    ]
+    done = subprocess.run(
+        [sys.executable, str(DRIVER)], input=json.dumps(plan), capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(zip(folders, zip(folders.values(), json.loads(done.stdout), strict=True), strict=True))
+
+
+def record_of(folder: Path) -> tuple[dict[str, Any], Path]:
+    (path,) = folder.glob("*/record/record.json")
+    return json.loads(path.read_text()), path.parent
+
+
+def science_of_cases(folder: Path) -> list[dict[str, str]]:
+    with (folder / "cases.csv").open(newline="") as stream:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(stream)]
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize("name", KILLS)
+def test_a_killed_run_ends_as_one_that_never_was(outcomes: dict[str, Any], name: str) -> None:
+    folder, codes = outcomes[name]
+    assert codes == [SIGKILLED] * len(KILLS[name]) + [0]
+    expected, expected_folder = record_of(outcomes["undisturbed"][0])
+    found, found_folder = record_of(folder)
+    assert found["weights"]["final_sha256"] == expected["weights"]["final_sha256"]
+    assert science_of_cases(found_folder) == science_of_cases(expected_folder)
+    assert curve(found_folder) == curve(expected_folder)
+    assert found["result_id"] == expected["result_id"]
+    assert found["run_id"] != expected["run_id"]
+    assert not list(folder.rglob(".tmp-*")), "a temporary file was left behind"
+
+
+def test_the_undisturbed_run_is_no_resume(outcomes: dict[str, Any]) -> None:
+    record, _ = record_of(outcomes["undisturbed"][0])
+    assert record["cost"]["resumed"] == 0
+    assert record_of(outcomes["after a checkpoint"][0])[0]["cost"]["resumed"] == 1

@@ -1,0 +1,94 @@
+"""The whole line in one process: from a tiny data set to a record that verifies, and what a second start does."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from harness.cli import main
+from harness.config import run_config
+from harness.records.verify import verify
+from harness.run import run
+
+
+def test_a_cell_runs_from_cards_to_a_valid_record(cell: list[str], synthetic: Path) -> None:
+    begin = time.process_time()
+    folder = run(run_config(cell))
+    assert time.process_time() - begin < 20  # CPU seconds: the wall clock of a shared machine proves nothing
+    record = json.loads((folder / "record.json").read_text())
+    assert record["evidence"] == ["synthetic_data"]
+    assert record["division"] == "open"
+    assert record["model"]["init"] == "scratch"
+    assert record["dataset"]["n_cases"] == {"train": 3, "val": 1, "test": 1}
+    assert [metric["id"] for metric in record["metrics"]] == ["dice.hard.native.v1", "hd95.native.v1"]
+    assert record["protocol"]["inference"]["window_batch"] == 1
+
+    verdict = verify(folder, rescore=True, full=True, cards=[synthetic], data_root=synthetic / "synthetic")
+    assert verdict.ok, verdict.findings
+    assert verdict.trust_name == "re-scored"
+
+    (prediction,) = (folder.parent / "predictions").glob("*.nii.gz")
+    image = nibabel.load(synthetic / "synthetic" / "images" / prediction.name)
+    found = nibabel.load(prediction)
+    assert found.shape == image.shape[:3]
+    assert np.allclose(found.affine, image.affine, atol=1e-5)
+
+    again = run(run_config(cell))
+    assert again == folder
+    assert json.loads((folder / "record.json").read_text()) == record
+
+
+def test_twins_differ_in_nothing_but_their_start(cell: list[str], synthetic: Path, tmp_path: Path) -> None:
+    made = main(
+        [
+            "pretrain",
+            "model=models_genesis.narrow8",
+            "name=tiny",
+            "dataset=synthetic",
+            "held_out=[case_004]",
+            "input.allow_modality_mismatch=true",
+            "recipe.cubes.size=[16,16,16]",
+            "recipe.batch=2",
+            "recipe.evaluation_batches=1",
+            "training.steps=2",
+            f"cards=['{synthetic}']",
+            f"data_root='{synthetic / 'synthetic'}'",
+            f"out='{tmp_path / 'runs'}'",
+            f"cache='{tmp_path / 'cache'}'",
+        ]
+    )
+    assert made == 0
+    (card,) = tmp_path.glob("runs/*/weights/card.yaml")
+    twin = [item for item in cell if not item.startswith(("model=", "init=", "cards="))]
+    twin += ["model=models_genesis.tiny", f"cards=['{synthetic}','{card.parent}']"]
+    records = {}
+    for init in ("pretrained", "scratch"):
+        folder = run(run_config([*twin, f"init={init}"]))
+        records[init] = json.loads((folder / "record.json").read_text())
+        assert verify(folder, cards=[synthetic, card.parent]).ok
+    pretrained, scratch = records["pretrained"], records["scratch"]
+    assert pretrained["weights"]["loaded_fraction"] == 1.0
+    assert scratch["weights"]["loaded_fraction"] == 0.0
+    assert pretrained["weights"]["state_sha256"] != scratch["weights"]["state_sha256"]
+    assert "self_pretrained" in pretrained["evidence"]
+    assert "self_pretrained" not in scratch["evidence"]
+    # by content: the very volumes that are scored here were seen without their labels
+    assert pretrained["contamination"]["status"] in ("unlabeled_overlap", "none")
+    for part in ("dataset", "split", "protocol", "seeds", "deterministic"):
+        assert pretrained[part] == scratch[part]
+
+
+def test_a_second_process_is_turned_away(cell: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    config = run_config(cell)
+    folder = config.out / config.cell
+    folder.mkdir(parents=True)
+    with FileLock(folder / "lock"):
+        assert main(["run", *cell]) == 1
+    assert "Another process is executing this run" in capsys.readouterr().err
+    assert not (folder / "run.json").exists()

@@ -1,0 +1,130 @@
+"""The loop on a task small enough to see through: it learns, it resumes exactly, it stops when it diverges."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.checkpoints.hashing import state_sha256
+from harness.training.device import Numerics, seed_everything
+from harness.training.loop import DivergedError, Outcome, fit
+from harness.training.settings import Optimizer, Selection, Training
+from harness.training.state import load_latest
+
+CPU = torch.device("cpu")
+
+
+class Line:
+    """Fit y = 2x from batches that depend on the step alone; drop-out makes the global generator matter too."""
+
+    def __init__(self, stop_at: int | None = None, poison: int | None = None) -> None:
+        self.stop_at, self.poison, self.scores = stop_at, poison, iter([0.5, 0.9, 0.9, 0.1, 0.2, 0.3])
+
+    def batches(self, start: int, stop: int) -> Iterator[Mapping[str, Tensor]]:
+        for step in range(start, stop):
+            if step == self.stop_at:
+                raise KeyboardInterrupt
+            x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+            yield {"x": x, "y": 2 * x.sum(1, keepdim=True) * (float("nan") if step == self.poison else 1)}
+
+    def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        return ((network(batch["x"]) - batch["y"]) ** 2).mean()
+
+    def validate(self, network: nn.Module) -> float:
+        assert isinstance(network, nn.Module)
+        return next(self.scores)
+
+
+def train(folder: Path, task: Line | None = None, **settings: object) -> tuple[nn.Module, Outcome]:
+    chosen = Training.model_validate(
+        {"steps": 12, "checkpoint_every": 4, "log_every": 2, "optimizer": Optimizer(lr=0.05), **settings}
+    )
+    seed_everything(0)
+    network = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.2), nn.ReLU(), nn.Linear(16, 1))
+    folder.mkdir(exist_ok=True)
+    outcome = fit(network, task or Line(), chosen, folder, folder / "log.jsonl", Numerics(chosen, CPU))
+    return network, outcome
+
+
+def lines(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_it_learns_and_logs_the_curve(tmp_path: Path) -> None:
+    _, outcome = train(tmp_path, steps=60)
+    losses = [line["loss"] for line in lines(tmp_path)]
+    assert len(losses) == 30
+    assert losses[-1] < losses[0] / 5  # type: ignore[operator]
+    assert outcome.steps == outcome.selected_step == 60
+    assert outcome.resumed == 0
+    assert outcome.seconds["train"] > 0
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 7, 11])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_an_interrupted_run_ends_like_an_undisturbed_one(tmp_path: Path, stop_at: int, optimizer: str) -> None:
+    chosen = {"optimizer": Optimizer(name=optimizer, lr=0.01)}  # type: ignore[arg-type]
+    whole, _ = train(tmp_path / "whole", **chosen)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", Line(stop_at=stop_at), **chosen)
+    torch.manual_seed(99)  # whatever happened in between must not matter
+    again, outcome = train(tmp_path / "cut", **chosen)
+    assert state_sha256(again.state_dict()) == state_sha256(whole.state_dict())
+    assert outcome.resumed == (1 if stop_at >= 4 else 0)
+    strip = [{k: v for k, v in line.items() if k != "seconds"} for line in lines(tmp_path / "cut")]
+    assert strip == [{k: v for k, v in line.items() if k != "seconds"} for line in lines(tmp_path / "whole")]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    whole, _ = train(tmp_path)
+    again, outcome = train(tmp_path, Line(stop_at=0))
+    assert state_sha256(again.state_dict()) == state_sha256(whole.state_dict())
+    assert outcome.steps == 12
+
+
+def test_best_val_keeps_the_first_of_the_best(tmp_path: Path) -> None:
+    chosen = Selection(rule="best_val", every=2)
+    network, outcome = train(tmp_path, selection=chosen)
+    assert (outcome.selected_step, outcome.best_score) == (4, 0.9)
+    short, _ = train(tmp_path / "short", steps=12, selection=Selection(rule="last"))
+    assert state_sha256(network.state_dict()) != state_sha256(short.state_dict())
+    assert [line["step"] for line in lines(tmp_path) if "metric" in line] == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_spares_the_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="became nan at step 8"):
+        train(tmp_path, Line(poison=6))
+    assert lines(tmp_path)[-1]["loss"] is None
+    state = load_latest(tmp_path)
+    assert state is not None
+    assert state["step"] == 4
+    assert all(torch.isfinite(tensor).all() for tensor in state["network"].values())
+
+
+def test_clipping_bounds_the_update(tmp_path: Path) -> None:
+    free, _ = train(tmp_path / "free", steps=1, optimizer=Optimizer(name="sgd", lr=1, momentum=0, weight_decay=0))
+    clipped, _ = train(
+        tmp_path / "clipped",
+        steps=1,
+        clip_norm=1e-3,
+        optimizer=Optimizer(name="sgd", lr=1, momentum=0, weight_decay=0),
+    )
+    seed_everything(0)
+    start = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.2), nn.ReLU(), nn.Linear(16, 1))
+
+    def moved(network: nn.Module) -> float:
+        pairs = zip(network.parameters(), start.parameters(), strict=True)
+        return sum(((a - b) ** 2).sum().item() for a, b in pairs) ** 0.5
+
+    assert moved(clipped) == pytest.approx(1e-3, rel=1e-3)
+    assert moved(free) > 0.1
+
+
+def test_half_precision_and_compilation_leave_the_loop_the_same(tmp_path: Path) -> None:
+    _, outcome = train(tmp_path, amp="bf16")
+    assert outcome.steps == 12
