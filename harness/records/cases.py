@@ -7,6 +7,7 @@ import functools
 import io
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -74,6 +75,7 @@ class CaseRow(NamedTuple):
 
 
 COLUMNS = CaseRow._fields
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _SECONDS = COLUMNS.index("seconds")
 _HEADER = ",".join(COLUMNS)
 
@@ -147,6 +149,8 @@ def to_csv(rows: Iterable[CaseRow]) -> str:
     ------
     ValueError
         A value is NaN or infinite; leave it out with a reason instead.
+    UserError
+        A name holds a line end or another control character.
     """
     return _HEADER + "\n" + _lines([_spelled(row) for row in sorted(rows, key=row_order)])
 
@@ -170,6 +174,10 @@ def _spelled(row: CaseRow) -> list[str]:
 
 
 def _spell(item: str | int | float) -> str:
+    if isinstance(item, str) and _CONTROL.search(item):
+        raise UserError(
+            f"The name {item!r} holds a control character. Rename the case or class; tables cannot hold it."
+        )
     if isinstance(item, float) and not math.isfinite(item):
         raise ValueError(f"a case file cannot hold {item}; leave the value out and give the reason")
     return item if isinstance(item, str) else repr(item)
@@ -177,8 +185,7 @@ def _spell(item: str | int | float) -> str:
 
 def _lines(fields: list[list[str]]) -> str:
     plain = "".join([",".join(line) + "\n" for line in fields])
-    separators = sum(map(len, fields)) - len(fields)
-    if '"' not in plain and "\r" not in plain and (plain.count(","), plain.count("\n")) == (separators, len(fields)):
+    if '"' not in plain and plain.count(",") == sum(map(len, fields)) - len(fields):
         return plain  # no field needs quotes, and joining is several times faster than the csv module
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(fields)
@@ -234,14 +241,14 @@ def parse_cases(text: str, where: str = "cases.csv") -> tuple[list[CaseRow], str
 
 def _fields(text: str, where: str) -> list[list[str]]:
     """Split into lines of fields; UserError where the text is not spelled as `to_csv` spells it."""
-    if '"' not in text and "\r" not in text and text.endswith("\n"):
+    if '"' not in text and text.endswith("\n") and not _CONTROL.search(text.replace("\n", "")):
         return [line.split(",") for line in text[:-1].split("\n")]  # nothing is quoted, and that is the one spelling
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         fields = list(reader)
     except csv.Error as error:
         raise UserError(f"{where}, line {reader.line_num}: {error}. Write case files with to_csv.") from error
-    if _lines(fields) != text:
+    if _CONTROL.search(text.replace("\n", "")) or _lines(fields) != text:
         raise UserError(f"{where}: quotes or line ends differ from the one spelling that to_csv writes.")
     return fields
 

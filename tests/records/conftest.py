@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import yaml
 
-from harness.records.build import assemble
-from harness.records.cases import CaseRow, case_rows
+from harness.cards.dataset import Split as CardSplit
+from harness.cards.dataset import ids_sha256
+from harness.data.splits import split_sha256
+from harness.files import canonical_json, file_sha256
+from harness.records.aggregate import aggregate
+from harness.records.build import assemble, config_sha256
+from harness.records.cases import CaseRow, case_rows, parse_cases, scores_sha256, to_csv
 from harness.records.environment import Environment
 from harness.records.fields import (
     CaseCounts,
@@ -37,6 +46,7 @@ from harness.records.fields import (
     Submitter,
     Weights,
 )
+from harness.records.identity import result_id, run_id
 from harness.records.predictions import label_map_sha256
 from harness.records.schema import Record
 from harness.records.store import write
@@ -44,6 +54,16 @@ from harness.scoring import score
 
 CLASSES = {"left": (1,), "right": (2,)}
 SPACING = (3.0, 1.0, 1.5)
+
+
+def _names(start: int, stop: int) -> tuple[str, ...]:
+    return tuple(f"case_{case:02d}" for case in range(start, stop))
+
+
+_PARTS = {"test": _names(0, 5), "train": _names(5, 11), "val": _names(11, 12)}
+SPLIT = CardSplit(
+    id="fixed", source="made here", parts=_PARTS, sha256={part: ids_sha256(ids) for part, ids in _PARTS.items()}
+)
 
 
 def reference_of(case: int) -> np.ndarray:
@@ -65,7 +85,7 @@ def prediction_of(case: int, seed: int) -> np.ndarray:
 
 
 def config_of(init: str, seed: int) -> str:
-    chosen = {"model": "models_genesis.narrow8", "dataset": "synthetic_boxes", "init": init, "fold": 0, "seed": seed}
+    chosen = {"model": "models_genesis.boxes", "dataset": "synthetic_boxes", "init": init, "fold": 0, "seed": seed}
     return yaml.safe_dump({**chosen, "protocol": {"name": "tiny", "training": {"steps": 20, "lr": 1e-05}}})
 
 
@@ -103,7 +123,7 @@ def parts(init: str = "pretrained", seed: int = 0) -> dict[str, Any]:
         "kind": "fine_tune",
         "model": Model(
             id="models_genesis",
-            variant="narrow8",
+            variant="boxes",
             adapter_version="1",
             parameters=Parameters(total=1193761, trainable=1193761),
             init=init,
@@ -128,7 +148,9 @@ def parts(init: str = "pretrained", seed: int = 0) -> dict[str, Any]:
             label_map={"0": "background", "1": "left", "2": "right"},
             excluded=(),
         ),
-        "split": Split(id="fixed", sha256="5" * 64, fold=0, n_folds=1, scored_role="test", label_fraction=1.0),
+        "split": Split(
+            id="fixed", sha256=split_sha256(SPLIT), fold=0, n_folds=1, scored_role="test", label_fraction=1.0
+        ),
         "protocol": Protocol(
             id="tiny",
             spacing="native",
@@ -212,11 +234,46 @@ def make(folder: Path, init: str = "pretrained", seed: int = 0, predict_seed: in
     return Made(record, rows, files["config_yaml"], files["loading"], log, predictions)
 
 
+def save(path: Path, volume: np.ndarray, shift: float = 0.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([*SPACING, 1.0])
+    affine[:3, 3] = (-10.0 + shift, 5.0, 20.0)
+    nibabel.save(nibabel.Nifti1Image(volume, affine), path)
+
+
+@pytest.fixture(scope="session")
+def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cards of the data set and of the weights that the records are about; the volumes lie beside the former."""
+    folder = tmp_path_factory.mktemp("cards")
+    data = folder / "synthetic_boxes"
+    for case in range(5):
+        save(data / "labels" / f"case_{case:02d}.nii.gz", reference_of(case))
+        save(data / "images" / f"case_{case:02d}.nii.gz", np.zeros((8, 12, 10), np.int16))
+    card = {
+        "id": "synthetic_boxes", "title": "Boxes", "version": "1", "task": "segmentation", "modality": ["CT"],
+        "body": "none", "channels": ["CT"], "labels": {0: "background", 1: "left", 2: "right"},
+        "layout": {"kind": "pairs"}, "evidence": ["synthetic_data"], "bundled": True, "citation": "none",
+        "terms": {"licence": "CC0-1.0", "attribution": "none", "how_to_get": "made here", "redistribution": True},
+    }  # fmt: skip
+    (data / "card.yaml").write_text(yaml.safe_dump(card))
+    (data / "splits.yaml").write_text(yaml.safe_dump([SPLIT.model_dump(mode="json")]))
+    weights = {
+        "id": "models_genesis.boxes", "title": "Weights", "adapter": "models_genesis", "aliases": ["boxes-alias"],
+        "checkpoint": {"files": [{"name": "genesis.pt", "bytes": 4801234, "sha256": "c" * 64}]},
+        "contract": {"axes": "xyz", "modality": ["CT"], "channels": ["CT"], "intensity": {"rule": "none"}},
+        "licence": "CC-BY-4.0", "parity": "none", "citation": "none", "source": "none",
+    }  # fmt: skip
+    (folder / "weights.yaml").write_text(yaml.safe_dump(weights))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A written record, to be copied and never changed."""
     folder = tmp_path_factory.mktemp("pattern")
     make(folder / "run").write(folder / "run" / "record")
+    for case in range(5):
+        save(folder / "run" / "predictions" / f"case_{case:02d}.nii.gz", prediction_of(case, 0))
     return folder / "run"
 
 
@@ -232,4 +289,43 @@ def maker():
     return make
 
 
-__all__ = ["Made", "make", "parts", "replace"]
+def reseal(folder: Path, change: Callable[[dict[str, Any]], None] | None = None, *, aggregates: bool = False) -> None:
+    """Make a damaged record consistent again, as far as somebody with an editor and our own code could.
+
+    Every hash and both ids are recomputed after ``change``; with ``aggregates`` the metrics are as well.
+    """
+    data = json.loads((folder / "record.json").read_text())
+    rows = parse_cases((folder / "cases.csv").read_text())[0]
+    data["cases_file"] |= {
+        "sha256": file_sha256(folder / "cases.csv"), "scores_sha256": scores_sha256(rows), "rows": len(rows)
+    }  # fmt: skip
+    if aggregates:
+        data["metrics"] = [
+            metric.model_dump(mode="json")
+            for metric in aggregate(rows, policy="adopted", order=[metric["id"] for metric in data["metrics"]])
+        ]
+    for name, place in (("predictions.txt", "predictions_sha256"), ("log.jsonl", "log_sha256")):
+        data[place] = file_sha256(folder / name)
+    if (folder / "loading.json").is_file():
+        data["weights"]["loading_file_sha256"] = file_sha256(folder / "loading.json")
+    data["config_sha256"] = config_sha256((folder / "config.yaml").read_text())
+    if change is not None:
+        change(data)
+    data["result_id"] = result_id(data)
+    data["run_id"] = run_id(data)
+    (folder / "record.json").write_text(canonical_json(data))
+
+
+def rewrite(folder: Path, change: Callable[[CaseRow], CaseRow | None]) -> None:
+    """Change or drop rows of the case file."""
+    rows = [changed for row in parse_cases((folder / "cases.csv").read_text())[0] if (changed := change(row))]
+    (folder / "cases.csv").write_text(to_csv(rows))
+
+
+@pytest.fixture
+def tools():
+    """What tests need to damage records: they cannot import from a conftest."""
+    return SimpleNamespace(
+        make=make, parts=parts, reseal=reseal, rewrite=rewrite, save=save, reference_of=reference_of,
+        prediction_of=prediction_of, environment=ENVIRONMENT, SPLIT=SPLIT, SPACING=SPACING, CLASSES=CLASSES,
+    )  # fmt: skip
