@@ -29,9 +29,9 @@ def test_a_cell_runs_from_cards_to_a_valid_record(cell: list[str], synthetic: Pa
     assert [metric["id"] for metric in record["metrics"]] == ["dice.hard.native.v1", "hd95.native.v1"]
     assert record["protocol"]["inference"]["window_batch"] == 1
 
-    verdict = verify(folder, rescore=True, full=True, cards=[synthetic], data_root=synthetic / "synthetic")
+    places = {"cards": [synthetic], "data_root": synthetic / "synthetic"}
+    verdict = verify(folder, rescore=True, full=True, **places)
     assert verdict.ok, verdict.findings
-    assert verdict.trust_name == "re-scored"
 
     (prediction,) = (folder.parent / "predictions").glob("*.nii.gz")
     image = nibabel.load(synthetic / "synthetic" / "images" / prediction.name)
@@ -42,6 +42,12 @@ def test_a_cell_runs_from_cards_to_a_valid_record(cell: list[str], synthetic: Pa
     again = run(run_config(cell))
     assert again == folder
     assert json.loads((folder / "record.json").read_text()) == record
+
+    labels = np.asarray(found.dataobj).copy()
+    labels[0, 0, 0] = 3 - labels[0, 0, 0]
+    nibabel.save(nibabel.Nifti1Image(labels, found.affine), prediction)
+    tampered = verify(folder, rescore=True, **places)
+    assert {finding.check for finding in tampered.errors} == {6}
 
 
 def test_twins_differ_in_nothing_but_their_start(cell: list[str], synthetic: Path, tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""``harness data``: remember where a data set lies, check it, describe a file, write synthetic volumes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["configure", "execute"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    add = actions.add_parser("add", help="remember where a data set lies")
+    check = actions.add_parser("check", help="open every case and compare it with the card; exit 2 on any error")
+    for action in (add, check):
+        action.add_argument("id", metavar="ID", help="of the data set: `harness list datasets`")
+        action.add_argument("--cards", type=Path, action="append", default=[], metavar="DIR")
+    add.add_argument("path", type=Path, metavar="PATH")
+    check.add_argument("--root", type=Path, metavar="PATH", help="where it lies, if not where it was added")
+    check.add_argument("--json", action="store_true", help="machine-readable output")
+    check.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    synthesize = actions.add_parser("synthesize", help="write tiny made-up volumes with a card, for trying things")
+    synthesize.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new data set's own folder")
+    synthesize.add_argument("--cases", type=int, default=6)
+    synthesize.add_argument("--channels", type=int, default=1)
+    synthesize.add_argument("--seed", type=int, default=0)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the action."""
+    actions = {"add": _add, "check": _check, "synthesize": _synthesize}
+    return actions[arguments.action](arguments)
+
+
+def _add(arguments: argparse.Namespace) -> int:
+    from harness.cards.library import dataset_card
+    from harness.data.layouts import find_cases
+    from harness.data.roots import remember
+
+    card, _ = dataset_card(arguments.id, arguments.cards)
+    found = find_cases(card, arguments.path)
+    file = remember(card.id, arguments.path)
+    sys.stdout.write(f"{card.id}: {len(found)} cases below {arguments.path}, remembered in {file}\n")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from harness.cards.library import dataset_card
+    from harness.data.check import check
+    from harness.data.layouts import find_cases
+    from harness.data.roots import data_root
+
+    card, folder = dataset_card(arguments.id, arguments.cards)
+    cases = find_cases(card, data_root(card, folder, arguments.root))
+    report = check(card, cases, workers=arguments.workers)
+    if arguments.json:
+        sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(_table(report))
+    return 2 if report.errors else 0
+
+
+def _table(report: Any) -> str:
+    lines = [f"{'case':<16} {'shape':<16} {'spacing (mm)':<20} labels"]
+    for case, facts in report.facts.items():
+        shape = "x".join(map(str, facts.shape))
+        spacing = "x".join(f"{step:.3g}" for step in facts.spacing)
+        labels = " ".join(f"{value}:{count}" for value, count in (facts.label_histogram or {}).items())
+        lines.append(f"{case:<16} {shape:<16} {spacing:<20} {labels}")
+    lines += [f"{finding.level}: {finding}" for finding in report.findings]
+    verdict = f"{len(report.errors)} errors" if report.errors else f"no error; fingerprint {report.fingerprint()}"
+    return "\n".join([*lines, f"{report.dataset}: {len(report.facts)} cases, {verdict}"]) + "\n"
+
+
+def _synthesize(arguments: argparse.Namespace) -> int:
+    from harness.data.synthetic import write
+
+    card = write(arguments.out, cases=arguments.cases, channels=arguments.channels, seed=arguments.seed)
+    sys.stdout.write(
+        f"{arguments.out / 'card.yaml'}\n\nUse it with --cards {arguments.out.resolve().parent}, dataset={card.id}\n"
+    )
+    return 0
