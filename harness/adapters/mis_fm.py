@@ -78,9 +78,15 @@ class MISFM(Adapter):
         if not network.keep_head:
             fresh |= {name: f"logits of the new {task.kind} task" for name in state if _LOGITS.search(name)}
             skipped |= {name: "logits of the pretext task" for name in source if _LOGITS.search(name)}
-        for name, reason in _window_entries(network, source).items():
-            fresh[name] = reason
-            skipped[name] = reason
+        unfilled = _window_entries(network, source)
+        tables = [name for name in unfilled if name.endswith("bias_table")]
+        if tables and task.kind == "published":
+            raise UserError(
+                f"{card.id} cannot answer as published at this input size: {unfilled[tables[0]]}, so that "
+                f"{len(tables)} bias tables of the file do not fit. Give a larger input, such as {card.contract.patch}."
+            )
+        fresh |= unfilled
+        skipped |= unfilled
         translation = rename(source, {name: name for name in state}, fresh, skipped)
         return _with_stem(translation, card, network.in_channels)
 

@@ -144,6 +144,11 @@ def test_a_small_patch_starts_the_shrunken_bias_tables_afresh(pctnet: ModelCard,
         load(pctnet, forge(pctnet), tmp_path, Task("segmentation", out_channels=3, patch=(32, 64, 64)))
 
 
+def test_the_published_network_is_never_completed_by_chance(pctnet: ModelCard, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"window from 6 to 4 voxels, so that 2 bias tables of the file do not fit"):
+        load(pctnet, forge(pctnet), tmp_path, Task("published", patch=(32, 64, 64)))
+
+
 def test_a_patch_that_only_unshifts_loads_fully(pctnet: ModelCard, tmp_path: Path) -> None:
     built = load(pctnet, forge(pctnet), tmp_path, Task("segmentation", out_channels=3, patch=(64, 96, 96)))
     assert report_of(built).encoder.value == 1.0
