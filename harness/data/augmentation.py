@@ -1,34 +1,30 @@
-"""Random transforms of one training patch: named ones and any MONAI transform, drawn from one generator per sample.
+"""Random transforms of one training patch, drawn from one generator per sample, in the order of the settings.
 
-Whether a named transform happens is drawn here, and the transform is only called when it does: most of the time
-most of them do not, and calling MONAI's wrappers to learn that costs more than the draw.
+Whether a named transform happens is drawn here, and nothing is done when it does not: most of the time most of them
+do not. Any other transform is called as its own package defines it (`harness.data.foreign`).
 """
 
 from __future__ import annotations
 
-import importlib
-import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import monai.transforms as mt
 import numpy as np
-import torch
-from monai.transforms import MapTransform, Randomizable
-from torch import Tensor
+from numpy.typing import NDArray
 
-from harness.data import settings as choices
-from harness.data.settings import Augmentation, Transform
-from harness.errors import UserError, nearest
+from harness.data.appearance import CHANGES
+from harness.data.foreign import ForeignTransform
+from harness.data.settings import Affine, Augmentation, Flip, Foreign, Transform
+from harness.data.spatial import Motion, draw_motion, read_image, read_label
 
 __all__ = ["Augmenter"]
 
-Sample = dict[str, Tensor]
-Step = Callable[[Sample, np.random.Generator], Sample]
+Image = NDArray[np.float32]
+Label = NDArray[np.int64]
+Step = Callable[[Image, Label | None, Sequence[float], np.random.Generator], None]
 
 
 class Augmenter:
-    """Applies an `Augmentation` to patches. Not for use by two threads at once: MONAI's transforms hold state.
+    """Applies an `Augmentation`. Not for use by two threads at once: foreign transforms may hold state.
 
     Parameters
     ----------
@@ -42,131 +38,59 @@ class Augmenter:
     """
 
     def __init__(self, settings: Augmentation) -> None:
-        self._steps = [_build(transform) for transform in settings.transforms]
+        self._leading: list[Flip | Affine] = []
+        rest: list[Transform] = []
+        for transform in settings.transforms:
+            if isinstance(transform, Flip | Affine) and not rest:
+                self._leading.append(transform)
+            else:
+                rest.append(transform)
+        self._steps = [_step(transform) for transform in rest]
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Return the transformed sample.
+    def motion(self, rng: np.random.Generator) -> Motion:
+        """Draw the flips and affine transforms that stand first; the patch is read through them."""
+        return draw_motion(self._leading, rng)
+
+    def change(self, image: Image, label: Label | None, fill: Sequence[float], rng: np.random.Generator) -> None:
+        """Apply everything else, in place.
 
         Parameters
         ----------
-        sample : dict of Tensor
-            ``image`` float32 of shape (C, a, b, c) and, where the case has one, ``label`` int64 of shape (1, a, b, c).
+        image : ndarray of shape (C, a, b, c), float32
+            The patch.
+        label : ndarray of shape (a, b, c), int64, or None
+            Its labels.
+        fill : sequence of float
+            Per channel, what turns into view where an affine transform reads beyond the patch.
         rng : numpy Generator
             The sample's own; equal generators give equal results.
-
-        Returns
-        -------
-        dict of Tensor
-            The same keys, dtypes and shapes.
         """
         for step in self._steps:
-            sample = step(sample, rng)
-        return sample
+            step(image, label, fill, rng)
 
 
-def _build(transform: Transform) -> Step:
-    match transform:
-        case choices.Flip():
-            return _flips(transform)
-        case choices.Affine():
-            return _sometimes(transform.probability, _Seeded(_affine(transform)))
-        case choices.ScaleIntensity():
-            return _on_image(transform, mt.RandScaleIntensity(transform.factors, prob=1.0))
-        case choices.ShiftIntensity():
-            return _on_image(transform, mt.RandShiftIntensity(transform.offsets, prob=1.0))
-        case choices.GaussianNoise():
-            return _on_image(transform, mt.RandGaussianNoise(prob=1.0, std=transform.std, sample_std=True))
-        case choices.GaussianSmooth():
-            sigma = transform.sigma
-            return _on_image(transform, mt.RandGaussianSmooth(sigma, sigma, sigma, prob=1.0))
-        case choices.Gamma():
-            return _on_image(transform, mt.RandAdjustContrast(prob=1.0, gamma=transform.gamma))
-        case choices.LowResolution():
-            return _on_image(transform, mt.RandSimulateLowResolution(prob=1.0, zoom_range=transform.zoom))
-        case choices.Foreign():
-            return _Seeded(_instantiate(transform))
+def _step(transform: Transform) -> Step:
+    if isinstance(transform, Flip | Affine):
+        return _move(transform)
+    if isinstance(transform, Foreign):
+        return ForeignTransform(transform)
+    change, probability = CHANGES[type(transform)], transform.probability
 
-
-def _flips(transform: choices.Flip) -> Step:
-    def step(sample: Sample, rng: np.random.Generator) -> Sample:
-        axes = [1 + axis for axis in transform.axes if rng.random() < transform.probability]
-        return {name: torch.flip(value, axes) for name, value in sample.items()} if axes else sample
+    def step(image: Image, label: Label | None, fill: Sequence[float], rng: np.random.Generator) -> None:
+        del label, fill
+        if rng.random() < probability:
+            change(transform, image, rng)
 
     return step
 
 
-def _sometimes(probability: float, then: Step) -> Step:
-    def step(sample: Sample, rng: np.random.Generator) -> Sample:
-        return then(sample, rng) if rng.random() < probability else sample
+def _move(transform: Flip | Affine) -> Step:
+    def step(image: Image, label: Label | None, fill: Sequence[float], rng: np.random.Generator) -> None:
+        motion = draw_motion([transform], rng)
+        if motion.is_nothing:
+            return
+        read_image(image.copy(), fill, (0, 0, 0), motion, image)
+        if label is not None:
+            read_label(label.copy(), (0, 0, 0), motion, label)
 
     return step
-
-
-def _on_image(transform: Any, monai_transform: Any) -> Step:
-    return _sometimes(transform.probability, _Seeded(monai_transform))
-
-
-class _Seeded:
-    """Calls a MONAI-like transform with its randomness taken from the sample's generator."""
-
-    def __init__(self, transform: Any) -> None:
-        self._transform = transform
-        self._state = np.random.RandomState(0)  # what MONAI's transforms draw from
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if isinstance(self._transform, Randomizable):
-            self._state.seed(int(rng.integers(2**32)))
-            self._transform.set_random_state(state=self._state)
-        if isinstance(self._transform, MapTransform):
-            return {name: _plain(value, sample[name]) for name, value in self._transform(dict(sample)).items()}
-        return {**sample, "image": _plain(self._transform(sample["image"]), sample["image"])}
-
-
-def _plain(value: Any, before: Tensor) -> Tensor:
-    """Undo MONAI's MetaTensor and dtype changes, so that every transform sees what the first one saw."""
-    tensor = torch.as_tensor(value.as_tensor() if hasattr(value, "as_tensor") else value)
-    if tensor.shape != before.shape:
-        raise UserError(
-            f"An augmentation changed a patch from shape {tuple(before.shape)} to {tuple(tensor.shape)}; patches of "
-            "one batch must keep one shape. Remove it from the augmentation, or give it options that keep the shape."
-        )
-    return tensor.to(before.dtype)
-
-
-def _affine(transform: choices.Affine) -> Any:
-    radians = [math.radians(angle) for angle in transform.rotate]
-    # MONAI's scale is that of the sampling grid, the inverse of a magnification, and is given as an offset from 1.
-    scales = (1 / transform.zoom[1] - 1, 1 / transform.zoom[0] - 1)
-    return mt.RandAffined(
-        keys=("image", "label"),
-        prob=1.0,
-        rotate_range=[(-angle, angle) for angle in radians],
-        translate_range=[(-shift, shift) for shift in transform.translate],
-        scale_range=scales,
-        mode=("bilinear", "nearest"),
-        padding_mode="border",
-        cache_grid=False,
-        allow_missing_keys=True,
-    )
-
-
-def _instantiate(transform: choices.Foreign) -> Any:
-    module_name, _, class_name = transform.target.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(
-            f"Augmentation {transform.target!r} cannot be imported: {error}. Install the package that holds it, or "
-            "correct the path."
-        ) from error
-    kind = getattr(module, class_name, None)
-    if not callable(kind):
-        guess = nearest(class_name, dir(module))
-        raise UserError(
-            f"Augmentation {transform.target!r}: {module_name} has nothing callable named {class_name!r}."
-            f"{f' Did you mean {guess!r}?' if guess else ''}"
-        )
-    try:
-        return kind(**transform.options)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"Augmentation {transform.target!r} does not take {transform.options}: {error}") from error
