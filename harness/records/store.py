@@ -54,8 +54,9 @@ def write(
     """
     target = folder / RECORD
     text = canonical_json(record.to_json())
-    if target.exists():
-        if target.read_text(encoding="utf-8") == text:
+    found = _existing(target)
+    if found is not None:
+        if found == text.encode():
             return target
         raise UserError(
             f"{folder} holds another record already, and records are never overwritten. Choose another folder; a "
@@ -66,10 +67,23 @@ def write(
         texts["packages.txt"] = packages
     _check_hashes(folder, record, texts)
     for name, content in texts.items():
-        refuse_leaks(content.splitlines(), name)
+        refuse_leaks(content, name)
+    for name, content in texts.items():
         write_text(folder / name, content)
     write_text(target, text)
     return target
+
+
+def _existing(target: Path) -> bytes | None:
+    try:
+        return target.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HarnessError(
+            f"Cannot look at {target}: {error.strerror}. Choose a folder you may write to, then run the same command "
+            "again."
+        ) from error
 
 
 def _check_hashes(folder: Path, record: Record, texts: Mapping[str, str]) -> None:

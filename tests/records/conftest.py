@@ -230,8 +230,9 @@ def make(folder: Path, init: str = "pretrained", seed: int = 0, predict_seed: in
         "log_path": log,
         "predictions": predictions,
     }
-    record = assemble(**{**parts(init, seed), **files, "metric_order": ("dice.hard.native.v1",), **over})
-    return Made(record, rows, files["config_yaml"], files["loading"], log, predictions)
+    given = {**parts(init, seed), **files, "metric_order": ("dice.hard.native.v1",), **over}
+    beside = (given[name] for name in ("cases", "config_yaml", "loading", "log_path", "predictions"))
+    return Made(assemble(**given), *beside)
 
 
 def save(path: Path, volume: np.ndarray, shift: float = 0.0) -> None:
