@@ -179,9 +179,9 @@ def _picture_window(facts: Facts) -> tuple[float, float] | None:
 
 
 def _class_ids(data: DatasetCard) -> dict[str, int]:
-    """Give a number to what is scored: labels by their value, regions from 1."""
+    """Give a number to what is scored: labels by their value, regions from 1 by name, as records do."""
     if data.regions:
-        return {name: number for number, name in enumerate(data.regions, start=1)}
+        return {name: number for number, name in enumerate(sorted(data.regions), start=1)}
     return {name: values[0] for name, values in data.classes.items()}
 
 
