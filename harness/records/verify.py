@@ -49,7 +49,7 @@ def verify(
     Parameters
     ----------
     path : Path
-        The record's folder, or the run's folder with ``record/`` in it.
+        The record's folder, its ``record.json``, or the run's folder with ``record/`` in it.
     rescore : bool
         Compare the predictions that lie beside the record's folder (``../predictions/<case>.nii.gz``) with the data
         set's references again.
@@ -132,6 +132,7 @@ def find_records(top: Path) -> Iterator[Path]:
     """Yield every folder below ``top`` that holds ``record.json``; links to folders are not followed."""
     if not top.exists():
         raise UserError(f"There is no folder {top}. Check the path.")
+    top = record_folder(top)
     for folder, below, names in os.walk(top):
         below[:] = [name for name in below if not name.startswith(".")]
         if RECORD in names:
@@ -160,7 +161,9 @@ def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def record_folder(path: Path) -> Path:
-    """Return the folder that holds ``record.json``: the given one, or ``record/`` in it."""
+    """Return the folder that holds ``record.json``: the given one, ``record/`` in it, or that of the file itself."""
+    if path.name == RECORD and path.is_file():
+        return path.parent
     return path if (path / RECORD).is_file() or not (path / "record" / RECORD).is_file() else path / "record"
 
 

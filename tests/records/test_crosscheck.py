@@ -146,6 +146,12 @@ def test_nothing_to_verify_is_an_error(tmp_path):
         verify_all([tmp_path / "nowhere"])
 
 
+def test_a_record_can_be_named_by_file_folder_or_run(run):
+    for path in (run, run / "record", run / "record" / "record.json"):
+        assert verify(path).path == run / "record"
+        assert [verdict.path for verdict in verify_all([path])] == [run / "record"]
+
+
 def test_links_are_not_followed_in_circles(tmp_path, run):
     (run / "record" / "loop").symlink_to(run)
     assert list(find_records(run)) == [run / "record"]
