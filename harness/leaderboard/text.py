@@ -56,11 +56,14 @@ def clean(value: object, limit: int = _LONGEST) -> str:
     if value is None:
         return _NOTHING
     text = str(value)
+    if len(text) <= limit and _PLAIN.fullmatch(text):
+        return text
     rest = len(text) - limit
     text = "".join(sign for sign in text[:limit] if sign in "\n\t" or unicodedata.category(sign) not in _INVISIBLE)
     return f"{text}… ({rest} more characters)" if rest > 0 else text
 
 
+_PLAIN: Final = re.compile(r"[\n\t\x20-\x7e]*")  # nearly every text; the rest is looked at sign by sign
 # Cc control, Cf direction overrides and other formatting, Cs lone surrogates (cannot be written as UTF-8), Co private.
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 

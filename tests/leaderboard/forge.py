@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -211,6 +212,46 @@ def demo_runs(top: Path) -> Path:
     (top / "no_record" / "run.json").write_text(
         json.dumps({"state": "failed", "error": "The disk is full while writing the cache."}), encoding="utf-8"
     )
+    return top
+
+
+ATTACKS = {
+    "html": "</title></td></table><h1>owned</h1><script>alert(1)</script><img src=x onerror=alert(2)>",
+    "attribute": '" onmouseover="alert(3)" style="position:fixed" x=\'',
+    "svg": "]]></text><svg onload=alert(4)><use href='data:image/svg+xml,<svg/>'/><foreignObject>owned</foreignObject>",
+    "template": "{{ 7331 * 7 }}{% for x in y %}${7331 * 7}<!-- --><![CDATA[",
+    "bidi": "\u202egnp.exe\u202c \u2066\u2067\u200f\ufeff\x1b[31m\u0085",
+    "huge": "A" * 3000,
+    "arabic": " نموذج مدرب مسبقا <b>",
+}
+
+
+def attack_runs(top: Path) -> Path:
+    """A run, a failed run and one without a record per attack, in every free text and every name that may hold it."""
+    for place, (title, attack) in enumerate(ATTACKS.items()):
+        short = attack[:60]
+        # Names of cases and classes hold no control characters, and a case names a picture file, so no slash either.
+        name = "".join(sign for sign in short if unicodedata.category(sign) != "Cc").replace("/", "|")
+        names = {
+            "text": attack,
+            "model": (f"family{short}", f"variant{short}"),
+            "dataset": f"data{short}",
+            "protocol": f"protocol{short}",
+            "classes": [f"organ{i} {name}" for i in range(3)],
+            "cases": [f"case{i} {name}" for i in range(3)],
+            "attested": True,
+            "seed": place,
+        }
+
+        def spread(arguments, short=short):
+            arguments["split"] = arguments["split"].model_copy(update={"id": f"split{short}"})
+            arguments["loading"]["counts"] = {f"loaded{short}": 3}
+
+        forge(top / f"{title} {short}".replace("/", "|"), change=spread, **names)
+        forge(top / f"{title} failed", status="failed", init="scratch", **names)
+        folder = top / f"{title} none"
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps({"state": "failed", "error": attack}))
     return top
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 
 import pytest
@@ -12,50 +11,17 @@ from harness.leaderboard import build
 from harness.leaderboard.check import check
 from harness.records import fields
 
-ATTACKS = {
-    "html": "</title></td></table><h1>owned</h1><script>alert(1)</script><img src=x onerror=alert(2)>",
-    "attribute": '" onmouseover="alert(3)" style="position:fixed" x=\'',
-    "svg": "]]></text><svg onload=alert(4)><use href='data:image/svg+xml,<svg/>'/><foreignObject>owned</foreignObject>",
-    "template": "{{ 7331 * 7 }}{% for x in y %}${7331 * 7}<!-- --><![CDATA[",
-    "bidi": "\u202egnp.exe\u202c \u2066\u2067\u200f\ufeff\x1b[31m\u0085",
-    "huge": "A" * 3000,
-    "arabic": " نموذج مدرب مسبقا <b>",
-}
-
 
 @pytest.fixture(scope="module")
 def attacked(forge, tmp_path_factory):
     """A board with a run and a failed run per attack, in every free text and every name that may hold it."""
     top = tmp_path_factory.mktemp("attacked")
-    for place, (title, attack) in enumerate(ATTACKS.items()):
-        short = attack[:60]
-        names = {
-            "text": attack,
-            "model": (f"family{short}", f"variant{short}"),
-            "dataset": f"data{short}",
-            "protocol": f"protocol{short}",
-            "classes": [f"organ{i} {short}" for i in range(3)],
-            # A case id names a picture file, and a file name cannot hold a slash or a NUL.
-            "cases": [f"case{i} {short}".replace("/", "|").replace("\x00", "") for i in range(3)],
-            "attested": True,
-            "seed": place,
-        }
-
-        def spread(arguments, short=short):
-            arguments["split"] = arguments["split"].model_copy(update={"id": f"split{short}"})
-            arguments["loading"]["counts"] = {f"loaded{short}": 3}
-
-        forge.forge(top / "runs" / f"{title} {short}".replace("/", "|"), change=spread, **names)
-        forge.forge(top / "runs" / f"{title} failed", status="failed", init="scratch", **names)
-        folder = top / "runs" / f"{title} none"
-        folder.mkdir()
-        (folder / "run.json").write_text(json.dumps({"state": "failed", "error": attack}))
-    return build([top / "runs"], top / "board").parent
+    return build([forge.attack_runs(top / "runs")], top / "board").parent
 
 
-def test_the_records_are_shown_and_no_page_is_broken(attacked):
-    assert len(list(attacked.glob("runs/*/index.html"))) == 2 * len(ATTACKS)
-    assert len(list(attacked.glob("cells/*.html"))) == len(ATTACKS)
+def test_the_records_are_shown_and_no_page_is_broken(attacked, forge):
+    assert len(list(attacked.glob("runs/*/index.html"))) == 2 * len(forge.ATTACKS)
+    assert len(list(attacked.glob("cells/*.html"))) == len(forge.ATTACKS)
     assert check(attacked) == []
 
 

@@ -4,7 +4,7 @@
 
   // ---- state in the address: "#claims.model=Med3D&claims.sort=-reported" --------------------------------------
   function readState() {
-    var state = {};
+    var state = Object.create(null); // keys come from the address; none may find something inherited
     var hash = location.hash.slice(1);
     if (hash.indexOf("=") < 0) return state; // a plain anchor such as #main
     new URLSearchParams(hash).forEach(function (value, key) {
@@ -38,7 +38,7 @@
     this.form = document.querySelector('form[data-for="' + this.name + '"]');
     this.count = document.querySelector('[data-count="' + this.name + '"]');
     this.empty = document.querySelector('[data-empty="' + this.name + '"]');
-    this.heads = {};
+    this.heads = Object.create(null);
     this.makeHeads();
     if (this.form) this.makeForm();
   }
