@@ -138,7 +138,8 @@ class BrainSegFounder(Adapter):
                     f"{origins[name]} in the file is not the position index of a window of 7 voxels. The file belongs "
                     "to another attention, which does not compute the same."
                 )
-        translation = rename(source, origins, fresh, skipped)
+        wanted = {name: origin for name, origin in origins.items() if name in state}
+        translation = rename(source, wanted, fresh, skipped)
         if task.kind == "published":
             return translation
         rule = take_options(self.name, task.options, _OPTIONS)["stem"]

@@ -13,7 +13,7 @@ from harness.errors import UserError, unknown_name
 __all__ = ["ENTRY_POINT_GROUP", "adapter", "names"]
 
 ENTRY_POINT_GROUP = "harness.adapters"
-_MACHINERY = {"interface", "registry", "build", "weights"}
+_MACHINERY = {"interface", "registry", "build", "weights", "forward"}
 
 
 def names() -> list[str]:

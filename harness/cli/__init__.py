@@ -23,8 +23,11 @@ COMMANDS = {
     "run": ("run", "one cell: fine-tune, predict, score, record"),
     "pretrain": ("pretrain", "a pretext task on unlabelled volumes; writes a checkpoint and its card"),
     "data": ("data", "check, describe or synthesize a data set"),
+    "score": ("score", "label maps made by anything, against references"),
+    "rescore": ("rescore", "a finished run by other metrics, from its predictions"),
     "record": ("record", "verify or show records"),
     "leaderboard": ("leaderboard", "build the board from records, claims and cards"),
+    "adapter": ("adapter", "the published network on one input, for parity with real weights"),
     "weights": ("weights", "inspect a checkpoint file"),
 }
 

@@ -33,7 +33,7 @@ def test_names_shapes_and_types_are_the_published(forge: ModuleType, depth: int)
 
 
 @pytest.mark.parametrize(
-    "depth", [pytest.param(d, marks=[pytest.mark.slow] if d in (34, 101, 152, 200) else []) for d in DEPTHS]
+    "depth", [pytest.param(d, marks=[pytest.mark.slow] if d in (34, 50, 101, 152, 200) else []) for d in DEPTHS]
 )
 def test_every_stage_is_the_authors(forge: ModuleType, depth: int) -> None:
     content = forge.manifest(f"med3d-resnet{depth}", "manifest_full")

@@ -10,15 +10,8 @@ from torch import nn
 
 from harness.networks.swin_unetr import SwinSSL, SwinUNETR
 
-_PRETEXT = [
-    pytest.param("brainsegfounder-ssl-tiny", marks=pytest.mark.slow),
-    pytest.param("brainsegfounder-ssl-small"),
-    pytest.param("brainsegfounder-ssl-big", marks=pytest.mark.slow),
-]
-_SEGMENTATION = [
-    pytest.param("brainsegfounder-brats-tiny"),
-    pytest.param("brainsegfounder-brats-small", marks=pytest.mark.slow),
-]
+_PRETEXT = [f"brainsegfounder-ssl-{size}" for size in ("tiny", "small", "big")]
+_SEGMENTATION = [f"brainsegfounder-brats-{size}" for size in ("tiny", "small")]
 
 
 def _build(content: dict, merging: str = "legacy") -> nn.Module:
@@ -37,6 +30,7 @@ def _load_forged(network: nn.Module, forge: ModuleType, content: dict) -> None:
     assert set(absent.missing_keys) == computed
 
 
+@pytest.mark.slow  # tests/parity/test_adapter_brainsegfounder.py runs two of them quickly
 @pytest.mark.parametrize("model", [*_PRETEXT, *_SEGMENTATION])
 def test_the_published_layout_computes_the_authors_outputs(forge: ModuleType, model: str) -> None:
     content, stored = forge.manifest(model), forge.golden(model)
