@@ -1,4 +1,4 @@
-"""``harness adapter forward``: every parity id, from a forged file to the authors' named outputs, through the command."""
+"""``harness adapter forward``: every parity id, from a forged file to the authors' outputs, through the command."""
 
 from __future__ import annotations
 
