@@ -90,7 +90,7 @@ class Med3D(Adapter):
         if task.kind == "published":
             return translation
         rule = take_options(self.name, task.options, _OPTIONS)["stem"]
-        return translation
+        return fit_stem(translation, ["conv1.weight"], task.in_channels, rule)
 
     def encoder_prefixes(self, card: ModelCard) -> tuple[str, ...]:
         """Return the stem and the four stages."""
