@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["look_up", "permute_windows"]
+__all__ = ["fuse", "histogram", "look_up", "permute_windows"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _compiled: Callable[[Function], Function] = numba.njit(cache=True, nogil=True)
@@ -100,3 +100,41 @@ def look_up(
             while xs[point + 1] <= value:
                 point += 1
             out[n] = ys[point] + (value - xs[point]) / (xs[point + 1] - xs[point]) * (ys[point + 1] - ys[point])
+
+
+@_compiled
+def fuse(
+    foreground: NDArray[np.float32],
+    background: NDArray[np.float32],
+    classes: NDArray[np.uint8],
+    highest: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Write the mixture of two volumes, each exactly where it is alone.
+
+    Parameters
+    ----------
+    foreground, background, out : ndarray of shape (channel, voxel)
+    classes : ndarray of shape (voxel,)
+        Class k takes the share k / ``highest`` of the foreground.
+    highest : int
+    """
+    for channel in range(out.shape[0]):
+        for n in range(classes.shape[0]):
+            k = classes[n]
+            if k == 0:
+                out[channel, n] = background[channel, n]
+            elif k == highest:
+                out[channel, n] = foreground[channel, n]
+            else:
+                share = np.float32(k) / np.float32(highest)
+                out[channel, n] = share * foreground[channel, n] + (np.float32(1) - share) * background[channel, n]
+
+
+@_compiled
+def histogram(values: NDArray[np.float32], bins: int) -> NDArray[np.int64]:
+    """Count values in [0, 1] in equal bins; 1 itself falls into the last."""
+    counts = np.zeros(bins, np.int64)
+    for n in range(values.shape[0]):
+        counts[min(int(values[n] * bins), bins - 1)] += 1
+    return counts

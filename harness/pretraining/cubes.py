@@ -136,6 +136,12 @@ class CubeSampler:
             f"{self.settings.tries} tries. Raise content.largest_mean or set content to null; the record will say so."
         )
 
+    def draw_from(self, case: str, random: np.random.RandomState) -> Cube:
+        """Draw one cube of a given volume, without asking for its content."""
+        volume = self._volumes[case]
+        start = self._corner(volume.image.shape[1:], random)
+        return Cube(case, start, cut(volume.image, start, self.settings.size, volume.fill))
+
     def _corner(self, shape: tuple[int, ...], random: np.random.RandomState) -> Ints:
         corner = []
         for n, edge, side in zip(shape, self.settings.border, self.settings.size, strict=True):

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from harness.cards.dataset import DatasetCard
+from harness.cards.library import model_card
 from harness.pretraining.volumes import Loaded
 
 
@@ -44,3 +45,20 @@ def dataset_card():
             "citation": "none",
         }
     )
+
+
+NARROW = {
+    "mis_fm.fmunet_abk1k": {"feature_channels": [8, 8, 16, 16, 16], "dropout": 0.0},
+    "mis_fm.pctnet_ct10k": {"feature_channels": [8, 8, 16, 16, 16], "num_heads": [2, 2, 2], "window_sizes": [2, 2, 2]},
+}
+
+
+@pytest.fixture
+def narrow():
+    """Shipped cards with the same architecture in few channels, and no file."""
+
+    def make(name):
+        card = model_card(name)[0]
+        return card.model_copy(update={"architecture": {**card.architecture, **NARROW[name]}, "checkpoint": None})
+
+    return make
