@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from harness.errors import UserError
-from harness.scoring.statistics import Interval, bca_interval, two_level_interval
+from harness.scoring.intervals import Interval, bca_interval, two_level_interval
 
 __all__ = ["GainVerdict", "gain_verdict"]
 

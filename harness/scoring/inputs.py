@@ -73,7 +73,7 @@ def check_classes(classes: Mapping[str, Iterable[int]]) -> dict[str, tuple[int, 
             raise UserError(
                 f"Class {name!r} has the labels {labels!r}, but it needs a list of at least one whole number."
             )
-        checked[str(name)] = values
+        checked[name] = values
     return checked
 
 

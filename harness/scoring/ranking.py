@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import UserError
-from harness.scoring.statistics import holm, signed_rank
+from harness.scoring.comparisons import holm, signed_rank
 
 __all__ = ["Ranking", "mean_then_rank", "rank_methods", "rank_then_mean", "tiers"]
 

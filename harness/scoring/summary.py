@@ -14,9 +14,9 @@ from harness.errors import UserError
 from harness.scoring.definitions import Averaging, definition
 from harness.scoring.facts import Facts
 from harness.scoring.formulas import from_counts
+from harness.scoring.intervals import Interval, bca_interval
 from harness.scoring.policies import apply_policy, policy
 from harness.scoring.soft import soft_value
-from harness.scoring.statistics import Interval, bca_interval
 
 __all__ = ["Mean", "MetricSummary", "Summary", "summarise"]
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from harness.errors import UserError
 from harness.scoring.gain import GainVerdict, gain_verdict
+from harness.scoring.intervals import Interval, bca_interval, t_interval, two_level_interval
 from harness.scoring.protocol_fields import BLOCKING_FIELDS, PROTOCOL_FIELDS, ProtocolDifference, protocol_difference
-from harness.scoring.statistics import Interval, bca_interval, t_interval, two_level_interval
 
 __all__ = [
     "BLOCKING_FIELDS",
