@@ -29,7 +29,7 @@ from harness.records.registry import Registry
 from harness.records.store import RECORD
 from harness.records.verification import Finding, Verification
 
-__all__ = ["Finding", "Verification", "find_records", "record_folder", "verify", "verify_all"]
+__all__ = ["Finding", "Verification", "find_records", "record_folder", "verify", "verify_all", "verify_opened"]
 
 Pair = tuple[Verification, Summary | None]
 _SAMPLE = 100  # one record in so many has its intervals drawn again, unless all are asked for
@@ -76,15 +76,27 @@ def _verify(
         opened = open_record(folder)
     except HarnessError as error:
         return Verification(folder, None, (Finding(1, "error", RECORD, str(error)),), 0), None
-    registry = Registry(cards)
+    found = verify_opened(opened, rescore=rescore, full=full, cards=cards, data_root=data_root)
+    return found, summarise(opened)
+
+
+def verify_opened(
+    opened: Opened,
+    *,
+    rescore: bool = False,
+    full: bool = False,
+    cards: Iterable[Path] = (),
+    data_root: Path | None = None,
+) -> Verification:
+    """Check a record that `harness.records.opened.open_record` read already; see `verify`."""
+    registry = Registry(tuple(cards))
     findings = [*opened.faults, *_checks(opened, registry, full or _in_sample(opened))]
     if rescore:
         from harness.records.rescore import rescore as score_again
 
         findings += score_again(opened, registry, data_root)
     ordered = _ordered(findings)
-    found = Verification(folder, opened.record.run_id, ordered, _trust(opened, ordered, rescore))
-    return found, summarise(opened)
+    return Verification(opened.folder, opened.record.run_id, ordered, _trust(opened, ordered, rescore))
 
 
 def verify_all(
