@@ -23,7 +23,7 @@ class Volume:
     Attributes
     ----------
     data : ndarray of shape (a, b, c) or (a, b, c, t)
-        Decoded voxels in native byte order with slope and intercept applied. May be read-only.
+        Decoded voxels in native byte order with slope and intercept applied.
     grid : Grid
         Of the three axes of space, in RAS+ mm.
     path : Path

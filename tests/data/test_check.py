@@ -192,6 +192,7 @@ def test_an_unreadable_header(card, folder):
     found = report(card, folder)
     assert (only(found).case, only(found).what) == ("case003", "label")
     assert "header" in only(found).mend
+    assert "case003" not in found.facts
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -115,11 +115,24 @@ def test_gzip_members_one_after_the_other_are_one_file(tmp_path):
     alike(tmp_path / "x.nii.gz")
 
 
+def test_a_cut_in_a_later_gzip_member_is_found(tmp_path):
+    whole = save(tmp_path / "x.nii", scan()).read_bytes()
+    packed = gzip.compress(whole[:400]) + gzip.compress(whole[400:])
+    (tmp_path / "x.nii.gz").write_bytes(packed[:-9])
+    with pytest.raises(UserError, match="cannot be decompressed"):
+        read(tmp_path / "x.nii.gz")
+
+
 def test_the_named_file_is_read_even_if_an_unpacked_one_lies_beside_it(tmp_path):
     save(tmp_path / "x.nii", np.zeros((3, 4, 5), np.int16))
     save(tmp_path / "x.nii.gz", np.ones((3, 4, 5), np.int16))
     assert (read(tmp_path / "x.nii.gz").data == 1).all()
     assert (read(tmp_path / "x.nii").data == 0).all()
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_voxels_can_be_written_to(tmp_path, ending):
+    read(save(tmp_path / f"x{ending}", scan())).data[0, 0, 0] = 5
 
 
 def test_a_type_can_be_asked_for(tmp_path):
