@@ -115,7 +115,7 @@ def write_pretrained(
     write_checkpoint(checkpoint, task.contents(network, optimizer, steps), legacy)
     write_seen(folder, seen, task.labelled)
     card = _card(new_id, base, task, checkpoint, steps, seconds, seen, parent)
-    card = card.model_copy(update={"parameters": sum(value.numel() for value in network.parameters())})
+    card = card.model_copy(update={"parameters": sum(value.numel() for value in task.published(network).parameters())})
     path = folder / "card.yaml"
     content = card.model_dump(mode="json", exclude_defaults=True)
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))

@@ -94,6 +94,10 @@ class PretextTask(abc.ABC):
     def contents(self, network: nn.Module, optimizer: Mapping[str, Any] | None, step: int) -> dict[str, Any]:
         """Return what the authors' own code would have put into the checkpoint file."""
 
+    def published(self, network: nn.Module) -> nn.Module:
+        """Return the part of the network that the file holds: all of it, unless a recipe says otherwise."""
+        return network
+
     def facts(self) -> dict[str, Any]:
         """Return what a record should say about the data as they were used, JSON-ready."""
         return {}

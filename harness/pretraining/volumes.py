@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.errors import UserError, unknown_name
 
-__all__ = ["CachedVolumes", "Loaded", "Prepared", "Volumes", "cut", "train_and_held_out"]
+__all__ = ["CachedVolumes", "Loaded", "Prepared", "Together", "Volumes", "cut", "train_and_held_out"]
 
 
 class Prepared(Protocol):
@@ -29,6 +30,11 @@ class Prepared(Protocol):
     @property
     def label(self) -> NDArray[Any] | None:
         """Shape (a, b, c), or None."""
+        ...
+
+    @property
+    def foreground(self) -> Mapping[int, NDArray[Any]]:
+        """Class index to flat voxel indices into (a, b, c); empty without a label."""
         ...
 
     @property
@@ -47,6 +53,13 @@ class Loaded:
     image: NDArray[Any]
     label: NDArray[Any] | None = None
     fill: Sequence[float] = (0.0,)
+
+    @cached_property
+    def foreground(self) -> Mapping[int, NDArray[Any]]:
+        """Class index to flat voxel indices, for every class above 0 that occurs."""
+        if self.label is None:
+            return {}
+        return {int(value): np.flatnonzero(self.label == value) for value in np.unique(self.label) if value > 0}
 
 
 class _Cache(Protocol):
@@ -78,6 +91,31 @@ class CachedVolumes(Mapping[str, Prepared]):
 
     def __len__(self) -> int:
         return len(self._cases)
+
+
+class Together(Mapping[str, Prepared]):
+    """Volumes of several data sets side by side, each case under ``dataset/case``.
+
+    Parameters
+    ----------
+    parts : mapping of str to Volumes
+        Data set id to its volumes.
+    """
+
+    def __init__(self, parts: Mapping[str, Volumes]) -> None:
+        self._parts = dict(parts)
+
+    def __getitem__(self, case: str) -> Prepared:
+        dataset, _, name = case.partition("/")
+        if dataset not in self._parts:
+            raise KeyError(case)
+        return self._parts[dataset][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{dataset}/{case}" for dataset, part in self._parts.items() for case in part)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts.values()))
 
 
 def train_and_held_out(

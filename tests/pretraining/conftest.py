@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from harness.cards.dataset import DatasetCard
 from harness.cards.library import model_card
-from harness.pretraining.volumes import Loaded
+from harness.pretraining.volumes import Loaded, Together
 
 
 def body(shape, seed, channels=1):
@@ -62,3 +62,20 @@ def narrow():
         return card.model_copy(update={"architecture": {**card.architecture, **NARROW[name]}, "checkpoint": None})
 
     return make
+
+
+@pytest.fixture
+def labelled():
+    """Two labelled data sets as ``dataset/case``: tissue or not, and air, soft tissue, dense tissue."""
+
+    def make(seed, classes):
+        image = body((28, 34, 32), seed)
+        smooth = ndimage.gaussian_filter(image[0], 1)
+        label = np.digitize(smooth, (0.3, 0.62)[: classes - 1]).astype(np.uint8)
+        return Loaded(image, label)
+
+    parts = {
+        "two": {f"t{n}": make(n, 2) for n in range(3)},
+        "three": {f"h{n}": make(10 + n, 3) for n in range(3)},
+    }
+    return Together(parts)

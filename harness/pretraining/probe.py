@@ -1,0 +1,73 @@
+"""Is there anything in the features? A linear classifier on frozen ones, solved exactly, so that nothing is tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["cells", "linear_probe", "untrained"]
+
+_RIDGE = 1e-2
+
+
+def cells(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Pair every cell of a feature grid with the label at its centre.
+
+    Parameters
+    ----------
+    features : Tensor of shape (batch, channel, a, b, c)
+    labels : Tensor of shape (batch, A, B, C)
+        Class indices on the grid of the input.
+
+    Returns
+    -------
+    features : Tensor of shape (cell, channel), float64
+    labels : Tensor of shape (cell,), int64
+    """
+    grid = (features.shape[2], features.shape[3], features.shape[4])
+    coarse = F.interpolate(labels[:, None].double(), grid, mode="nearest-exact")[:, 0]
+    return features.movedim(1, -1).flatten(0, 3).double().cpu(), coarse.flatten().long().cpu()
+
+
+def linear_probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
+    """Fit a class-balanced ridge regression onto one-hot labels and return its balanced accuracy.
+
+    Parameters
+    ----------
+    train, test : tuple of Tensor
+        Features (n, channel) and labels (n,). Negative labels count as not annotated.
+
+    Returns
+    -------
+    float
+        Mean over the classes of ``test`` that ``train`` knows of the share classified rightly; chance is one over
+        their number. NaN where they share fewer than two classes.
+    """
+    (features, labels), (probes, truth) = (_annotated(*part) for part in (train, test))
+    known = torch.unique(labels)
+    shared = [value for value in torch.unique(truth) if value in known]
+    if len(shared) < 2:
+        return float("nan")
+    mean, scale = features.mean(0), features.std(0).clamp(min=1e-6)
+    x = torch.cat([(features - mean) / scale, torch.ones(len(features), 1, dtype=torch.float64)], 1)
+    y = (labels[:, None] == known).double()
+    weight = (1 / y.sum(0))[y.argmax(1)] / len(known)  # every class weighs the same, all together 1
+    normal = x.T @ (weight[:, None] * x) + _RIDGE * torch.eye(x.shape[1], dtype=torch.float64)
+    solution = torch.linalg.solve(normal, x.T @ (weight[:, None] * y))
+    asked = torch.cat([(probes - mean) / scale, torch.ones(len(probes), 1, dtype=torch.float64)], 1)
+    answer = known[(asked @ solution).argmax(1)]
+    return torch.stack([(answer[truth == value] == value).double().mean() for value in shared]).mean().item()
+
+
+def untrained(make: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network from a seed of its own, leaving torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make()
+
+
+def _annotated(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    return features[labels >= 0], labels[labels >= 0]
