@@ -269,7 +269,7 @@ def another_family(weights: Weights) -> None:
     weights[prefix + "down_tr64.ops.0.conv1.weight"] = torch.zeros(32, 1, 3, 3, 3)
 
 
-@pytest.mark.parametrize("name", [PRETEXT, FINE_TUNED])
+@pytest.mark.parametrize(("name", "task"), [(PRETEXT, REGIONS), (PRETEXT, Task("published")), (FINE_TUNED, REGIONS)])
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -284,7 +284,6 @@ def another_family(weights: Weights) -> None:
         (another_family, r"belongs to another model"),
     ],
 )
-@pytest.mark.parametrize("task", [REGIONS, Task("published")])
 def test_no_fault_passes_in_silence(
     tmp_path: Path, name: str, spoil: Callable[[Weights], None], says: str, task: Task
 ) -> None:

@@ -195,7 +195,7 @@ def another_family(weights: Weights) -> None:
     weights["module.swinViT.patch_embed.proj.weight"] = torch.zeros(48, 1, 2, 2, 2)
 
 
-@pytest.mark.parametrize("task", [SEGMENTATION, Task("published"), Task("classification", out_channels=2)])
+@pytest.mark.parametrize("task", [SEGMENTATION, Task("published")])
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [

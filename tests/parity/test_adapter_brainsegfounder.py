@@ -20,7 +20,7 @@ MODELS = [
     pytest.param("brainsegfounder-ssl-tiny"),
     pytest.param("brainsegfounder-ssl-small", marks=pytest.mark.slow),
     pytest.param("brainsegfounder-ssl-big", marks=pytest.mark.slow),
-    pytest.param("brainsegfounder-brats-tiny"),
+    pytest.param("brainsegfounder-brats-tiny", marks=pytest.mark.slow),
     pytest.param("brainsegfounder-brats-small", marks=pytest.mark.slow),
 ]
 
@@ -67,6 +67,7 @@ def test_outputs_are_the_authors(forge: ModuleType, tmp_path: Path, model: str) 
         forge.compare(stored, name, value.numpy(), content["tolerance"])
 
 
+@pytest.mark.slow
 def test_the_pretrained_encoder_reaches_the_segmentation_network(forge: ModuleType, tmp_path: Path) -> None:
     """The hidden states of a Swin UNETR filled from a pretext file are those of the authors' pretext network."""
     model = "brainsegfounder-ssl-tiny"

@@ -30,7 +30,7 @@ def _load_forged(network: nn.Module, forge: ModuleType, content: dict) -> None:
     assert set(absent.missing_keys) == computed
 
 
-@pytest.mark.slow  # tests/parity/test_adapter_brainsegfounder.py runs two of them quickly
+@pytest.mark.slow  # tests/parity/test_adapter_brainsegfounder.py runs one of them quickly
 @pytest.mark.parametrize("model", [*_PRETEXT, *_SEGMENTATION])
 def test_the_published_layout_computes_the_authors_outputs(forge: ModuleType, model: str) -> None:
     content, stored = forge.manifest(model), forge.golden(model)
@@ -45,7 +45,7 @@ def test_the_published_layout_computes_the_authors_outputs(forge: ModuleType, mo
         forge.compare(stored, name, value.numpy(), content["tolerance"])
 
 
-@pytest.mark.parametrize("merging", ["monai_1_5", "v2"])
+@pytest.mark.parametrize("merging", ["monai_1_5", pytest.param("v2", marks=pytest.mark.slow)])
 def test_another_merging_order_loads_strictly_and_is_another_network(forge: ModuleType, merging: str) -> None:
     content, stored = forge.manifest("brainsegfounder-ssl-tiny"), forge.golden("brainsegfounder-ssl-tiny")
     network = _build(content, merging).eval()
