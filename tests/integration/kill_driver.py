@@ -6,6 +6,7 @@ fork: a real process, killed by a real SIGKILL.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -19,6 +20,9 @@ import harness.run
 import harness.training.evaluation
 import harness.training.state
 from harness.cli import main
+
+for slow in ("torch._inductor", "scipy.stats", "harness.config", "harness.records.verify"):
+    importlib.import_module(slow)  # what a run imports on its way, once instead of in every fork
 
 
 def die() -> None:

@@ -55,7 +55,7 @@ def outcomes(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         [sys.executable, str(DRIVER)], input=json.dumps(plan), capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return dict(zip(folders, zip(folders.values(), json.loads(done.stdout), strict=True), strict=True))
+    return dict(zip(folders, zip(folders.values(), json.loads(done.stdout.splitlines()[-1]), strict=True), strict=True))
 
 
 def record_of(folder: Path) -> tuple[dict[str, Any], Path]:
