@@ -75,7 +75,7 @@ def _execute(config: RunConfig, folder: RunFolder) -> Path:
     weights = locate(model, model_folder, config.weights) if config.init == "pretrained" else None
 
     cases = find_cases(data, data_root(data, data_folder, config.data_root))
-    split = resolve(data, config.split, config.fold, config.label_fraction, config.subset_seed)
+    split = resolve(data, config.split, config.fold, config.label_fraction, config.subset_seed, ids=cases)
     needed = sorted({*split.train, *split.val, *split.scored})
     report = check(data, cases, needed=needed, workers=workers)
     report.refuse()

@@ -10,7 +10,18 @@ from harness.cards.base import Card, Fact
 from harness.cards.model import Evidence
 from harness.files import sha256_hex
 
-__all__ = ["DatasetCard", "Layout", "Ranges", "Split", "Terms", "ids_sha256"]
+__all__ = [
+    "Archive",
+    "DatasetCard",
+    "Layout",
+    "MadeFolds",
+    "Ranges",
+    "Relation",
+    "Split",
+    "Terms",
+    "Tissue",
+    "ids_sha256",
+]
 
 
 class Layout(Fact):
@@ -41,14 +52,66 @@ class Ranges(Fact):
     values: tuple[float, float] | None = Field(default=None, description="image values, HU for CT")
 
 
+class Relation(Fact):
+    """Where the centre of one label lies as seen from another; a case that breaks it was flipped or tampered with."""
+
+    label: str
+    lies: Literal["right_of", "left_of", "anterior_to", "posterior_to", "superior_to", "inferior_to", "level_with"] = (
+        Field(description="of the patient; level_with: they share heights along the body")
+    )
+    other: str
+
+
+class Tissue(Fact):
+    """What image values a label must cover, in the first channel (HU for CT)."""
+
+    label: str
+    mean: tuple[float, float] = Field(description="lowest and highest plausible mean")
+    below: float | None = Field(default=None, description="a value that at most the share `at_most` lies below")
+    at_most: float = 0.01
+
+
+class Archive(Fact):
+    """One published archive by its hash: the official one, or one that must not be used."""
+
+    name: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    usable: bool = True
+    note: str | None = None
+
+
+class MadeFolds(Fact):
+    """How folds are made from the ids at hand, for data that come without a split or whose ids are not public."""
+
+    folds: int = Field(ge=2)
+    seed: int = 0
+    group: str | None = Field(
+        default=None, description="regular expression; ids whose first group agrees stay together"
+    )
+
+
 class Split(Fact):
-    """A named division of the cases. Ids are sorted and hashed, so that a split cannot change under its name."""
+    """A named division of the cases. Ids are sorted and hashed, so that a split cannot change under its name.
+
+    A split that is ``made`` names no ids: its folds follow from the ids that are found on disk.
+    """
 
     id: str
     source: str
-    parts: dict[str, tuple[str, ...]] = Field(description="train, val, test, or fold0 … foldN")
-    sha256: dict[str, str] = Field(description="per part: SHA-256 of the sorted ids joined by line feeds")
+    parts: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="train, val, test (and train_…, test_… of them), or fold0 … foldN"
+    )
+    sha256: dict[str, str] = Field(
+        default_factory=dict, description="per part: SHA-256 of the sorted ids joined by line feeds"
+    )
+    made: MadeFolds | None = None
     note: str | None = None
+
+    @model_validator(mode="after")
+    def _named_or_made(self) -> Split:
+        if bool(self.parts) == (self.made is not None):
+            raise ValueError(f"split {self.id!r} needs either parts or made, and not both")
+        return self
 
     @model_validator(mode="after")
     def _hashes_agree(self) -> Split:
@@ -80,6 +143,9 @@ class DatasetCard(Card):
     regions: dict[str, tuple[int, ...]] = Field(
         default_factory=dict, description="overlapping targets made of labels; empty: every label is a class"
     )
+    remap: dict[int, int] = Field(
+        default_factory=dict, description="stored label value to value here; every stored value is listed, or none is"
+    )
     layout: Layout
     num_cases: int | None = Field(default=None, gt=0, description="labelled cases when complete")
     ranges: Ranges = Ranges()
@@ -88,10 +154,34 @@ class DatasetCard(Card):
     splits: tuple[Split, ...] = ()
     metric_convention: str = "adopted"
     terms: Terms
+    archives: tuple[Archive, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    tissues: tuple[Tissue, ...] = ()
+    present_in: dict[str, int] = Field(
+        default_factory=dict, description="in how many cases of the whole set a label is"
+    )
+    slices: dict[str, int] = Field(default_factory=dict, description="case to voxels along its third stored axis")
+    suspects: dict[str, str] = Field(default_factory=dict, description="case to what is known to be wrong with it")
+    label_hints: dict[int, str] = Field(
+        default_factory=dict, description="stored value that is no label here to its cause"
+    )
     known_faults: tuple[str, ...] = ()
     processing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     citation: str
+
+    @model_validator(mode="after")
+    def _names_are_labels(self) -> DatasetCard:
+        names = {name for rule in self.relations for name in (rule.label, rule.other)}
+        names |= {rule.label for rule in self.tissues} | set(self.present_in)
+        unknown = sorted(names - set(self.labels.values()))
+        values = {value for part in self.regions.values() for value in part} | set(self.remap.values())
+        if unknown or values - set(self.labels):
+            raise ValueError(
+                f"relations, tissues, present_in, regions and remap speak of labels that the card has not: "
+                f"{unknown or sorted(values - set(self.labels))}"
+            )
+        return self
 
     @property
     def classes(self) -> dict[str, tuple[int, ...]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.cards.dataset import DatasetCard, Split, ids_sha256
+from harness.cards.dataset import DatasetCard, MadeFolds, Split, ids_sha256
 from harness.errors import UserError, unknown_name
 from harness.files import canonical_json, sha256_hex
 
@@ -54,7 +55,13 @@ class ResolvedSplit:
 
 
 def resolve(
-    card: DatasetCard, split_id: str | None = None, fold: int = 0, label_fraction: float = 1.0, seed: int = 0
+    card: DatasetCard,
+    split_id: str | None = None,
+    fold: int = 0,
+    label_fraction: float = 1.0,
+    seed: int = 0,
+    *,
+    ids: Iterable[str] | None = None,
 ) -> ResolvedSplit:
     """Choose the cases of a run.
 
@@ -70,18 +77,21 @@ def resolve(
         Share of the training cases to use. Shares with one seed are nested: 0.1 is a part of 0.25.
     seed : int
         Which draw of the share.
+    ids : iterable of str, optional
+        The cases on disk; only a split that is made from them needs them.
 
     Raises
     ------
     UserError
-        The card has no such split or fold, or the share is not above 0 and at most 1.
+        The card has no such split or fold, the share is not above 0 and at most 1, or the ids for a made split are
+        missing or too few.
     """
     if not card.splits:
         raise UserError(f"The data set {card.id!r} has no split. Add one to splits.yaml beside its card.")
     splits = {split.id: split for split in card.splits}
     if split_id is not None and split_id not in splits:
         raise unknown_name("split", split_id, splits, f"They belong to the data set {card.id!r}.")
-    split = splits[split_id] if split_id is not None else card.splits[0]
+    split = _with_parts(splits[split_id] if split_id is not None else card.splits[0], card, ids)
     if not 0 < label_fraction <= 1:
         raise UserError(f"The label fraction must be above 0 and at most 1; found {label_fraction}.")
     folds = _folds(split)
@@ -91,8 +101,8 @@ def resolve(
         val = folds[fold]
         train = tuple(case for number, ids in enumerate(folds) if number != fold for case in ids)
     else:
-        train, val = split.parts.get("train", ()), split.parts.get("val", ())
-    test = split.parts.get("test", ())
+        train, val = _part(split, "train"), _part(split, "val")
+    test = _part(split, "test")
     return ResolvedSplit(
         id=split.id,
         sha256=split_sha256(split),
@@ -124,25 +134,66 @@ def split_sha256(split: Split) -> str:
     return sha256_hex(canonical_json({part: ids_sha256(ids) for part, ids in split.parts.items()}))
 
 
-def make_folds(ids: Sequence[str], num_folds: int, seed: int, name: str) -> Split:
+def make_folds(ids: Iterable[str], made: MadeFolds, name: str) -> dict[str, tuple[str, ...]]:
     """Divide cases into folds of nearly equal size, for data that come without a split.
+
+    Parameters
+    ----------
+    ids : iterable of str
+        The cases on disk.
+    made : MadeFolds
+        How many folds, which draw, and which cases must stay together.
+    name : str
+        Of data set and split; a part of the draw.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        ``fold0`` … to sorted ids. Groups are put in the order of SHA-256 of ``name/seed/group`` and go, one after the
+        other, to the fold with the fewest cases so far (the first such).
 
     Raises
     ------
     UserError
-        There are fewer cases than folds, or fewer than two folds.
+        There are fewer groups than folds, or an id does not match the pattern of groups.
     """
-    if not 2 <= num_folds <= len(set(ids)):
-        raise UserError(f"{len(set(ids))} cases cannot make {num_folds} folds of one case or more (and two at least).")
-    order = sorted(set(ids), key=lambda case: sha256_hex(f"{name}/{seed}/{case}"))
-    parts: Mapping[str, tuple[str, ...]] = {
-        f"fold{number}": tuple(sorted(order[number::num_folds])) for number in range(num_folds)
-    }
-    return Split(
-        id=name,
-        source=f"made here: the ids in the order of SHA-256 of {name}/{seed}/id, dealt out to {num_folds} folds",
-        parts=dict(parts),
-        sha256={part: ids_sha256(cases) for part, cases in parts.items()},
+    groups: dict[str, list[str]] = {}
+    for case in sorted(set(ids)):
+        groups.setdefault(_group(case, made.group), []).append(case)
+    if len(groups) < made.folds:
+        raise UserError(f"{len(groups)} independent cases cannot make {made.folds} folds (split {name!r}).")
+    folds: list[list[str]] = [[] for _ in range(made.folds)]
+    for group in sorted(groups, key=lambda group: sha256_hex(f"{name}/{made.seed}/{group}")):
+        min(folds, key=len).extend(groups[group])
+    return {f"fold{number}": tuple(sorted(cases)) for number, cases in enumerate(folds)}
+
+
+def _group(case: str, pattern: str | None) -> str:
+    if pattern is None:
+        return case
+    match = re.fullmatch(pattern, case)
+    if match is None:
+        raise UserError(f"The id {case!r} does not have the form {pattern!r} that says which cases belong together.")
+    return match[1]
+
+
+def _with_parts(split: Split, card: DatasetCard, ids: Iterable[str] | None) -> Split:
+    """Return the split itself, or one with the folds made from the cases on disk."""
+    if split.made is None:
+        return split
+    if ids is None:
+        raise UserError(
+            f"The folds of the split {split.id!r} are made from the cases on disk, which are not known here."
+        )
+    parts = make_folds(ids, split.made, f"{card.id}/{split.id}")
+    hashes = {part: ids_sha256(cases) for part, cases in parts.items()}
+    return split.model_copy(update={"parts": parts, "sha256": hashes, "made": None})
+
+
+def _part(split: Split, name: str) -> tuple[str, ...]:
+    """Return the ids of a part and of its further pieces: test and test_onsite are test."""
+    return tuple(
+        case for part, ids in split.parts.items() if part == name or part.startswith(f"{name}_") for case in ids
     )
 
 

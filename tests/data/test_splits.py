@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.cards.dataset import DatasetCard, Split, ids_sha256
+from harness.cards.dataset import DatasetCard, MadeFolds, Split, ids_sha256
 from harness.cards.library import dataset_card
 from harness.data.splits import make_folds, resolve, split_sha256, subset
 from harness.errors import UserError
@@ -118,15 +118,58 @@ def test_a_choice_that_makes_no_sense_is_refused(splits, arguments, reason):
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(IDS.filter(lambda ids: len(ids) >= 3), st.integers(2, 3), st.integers(0, 5))
-def test_made_folds_divide_all_cases_evenly(ids, num_folds, seed):
-    made = make_folds(sorted(ids), num_folds, seed, "own")
-    sizes = [len(part) for part in made.parts.values()]
-    assert sorted(case for part in made.parts.values() for case in part) == sorted(ids)
+def test_made_folds_divide_all_cases_evenly(ids, folds, seed):
+    made = MadeFolds(folds=folds, seed=seed)
+    parts = make_folds(ids, made, "own")
+    sizes = [len(part) for part in parts.values()]
+    assert sorted(case for part in parts.values() for case in part) == sorted(ids)
     assert max(sizes) - min(sizes) <= 1
-    assert made == make_folds(sorted(ids, reverse=True), num_folds, seed, "own")
+    assert parts == make_folds(sorted(ids, reverse=True), made, "own")
 
 
-@pytest.mark.parametrize("num_folds", [1, 4])
-def test_too_few_cases_for_the_folds_are_refused(num_folds):
-    with pytest.raises(UserError, match="cannot make"):
-        make_folds(["a", "b", "c"], num_folds, 0, "own")
+def test_seeds_make_different_folds():
+    ids = [f"case{number}" for number in range(20)]
+    assert make_folds(ids, MadeFolds(folds=5, seed=0), "own") != make_folds(ids, MadeFolds(folds=5, seed=1), "own")
+
+
+def test_groups_stay_together():
+    ids = [f"r{cohort:03d}s{subject}" for cohort in range(9) for subject in range(cohort + 1)]
+    parts = make_folds(ids, MadeFolds(folds=3, group=r"(r\d+)s\d+"), "own")
+    where = {case: part for part, cases in parts.items() for case in cases}
+    assert len(where) == 45
+    for cohort in range(9):
+        assert len({where[case] for case in ids if case.startswith(f"r{cohort:03d}")}) == 1
+
+
+def test_a_made_split_follows_from_the_cases_on_disk():
+    own = card(Split(id="own", source="a test", made=MadeFolds(folds=2)))
+    found = resolve(own, fold=1, ids=["a", "b", "c", "d"])
+    assert sorted(found.train + found.val) == ["a", "b", "c", "d"]
+    assert (len(found.val), found.n_folds, found.scored_role) == (2, 2, "val_used_for_selection")
+    assert found.sha256 != resolve(own, fold=1, ids=["a", "b", "c", "e"]).sha256
+    with pytest.raises(UserError, match="made from the cases on disk"):
+        resolve(own)
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ({"folds": 4}, "3 independent cases cannot make 4 folds"),
+        ({"folds": 2, "group": "(a)."}, "'b' does not have the form"),
+    ],
+)
+def test_folds_that_cannot_be_made_are_refused(made, reason):
+    with pytest.raises(UserError, match=reason):
+        make_folds(["ax", "b", "c"], MadeFolds(**made), "own")
+
+
+def test_pieces_of_a_part_count_as_the_part():
+    found = resolve(card(split("pieces", train=("a",), train_optional=("b",), test_onsite=("c",), test_offsite=("d",))))
+    assert (found.train, found.val, found.test) == (("a", "b"), (), ("c", "d"))
+
+
+def test_a_split_is_named_or_made():
+    with pytest.raises(ValueError, match="either parts or made"):
+        Split(id="none", source="a test")
+    with pytest.raises(ValueError, match="either parts or made"):
+        Split(id="both", source="x", parts={"train": ("a",)}, sha256={"train": ids_sha256(("a",))}, made={"folds": 2})
