@@ -60,7 +60,8 @@ def metrics_of(rows: list[CaseRow], *, drawn: bool) -> list[dict]:
 def write_record(root: Path, pattern: dict, number: int, cases: int, classes: int) -> None:
     """Write record ``number`` below ``root``, consistent in everything that verification looks at."""
     rows = rows_of(number, cases, classes)
-    config = f"model: {pattern['model']['id']}.{pattern['model']['variant']}\nseed: {number}\n"
+    config = f"model: {pattern['model']['id']}.{pattern['model']['variant']}\nseed: {number}\nprotocol:\n"
+    config += "".join(f"  option_{line}:\n    name: choice_{line}\n    value: {0.5 * line}\n" for line in range(25))
     predictions = predictions_text({row.case_id: str(row.prediction_sha256) for row in rows})
     table = to_csv(rows)
     drawn = number % 100 == 0
@@ -107,6 +108,12 @@ def pattern_of(cases: int, classes: int) -> dict:
     return data
 
 
+def children() -> float:
+    """Return the CPU seconds of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=10_000)
@@ -118,14 +125,16 @@ def main() -> None:
         root, pattern = Path(folder) / "records", pattern_of(chosen.cases, chosen.classes)
         for number in range(chosen.records):
             write_record(root, pattern, number, chosen.cases, chosen.classes)
-        start = time.perf_counter()
+        before, start = time.process_time() + children(), time.perf_counter()
         verdicts = verify_all([root], workers=chosen.workers)
         seconds = time.perf_counter() - start
+        cpu = time.process_time() + children() - before
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         invalid = [verdict for verdict in verdicts if not verdict.ok]
         print(
             f"{len(verdicts):,} records x {chosen.cases} cases x {len(METRICS)} metrics x {chosen.classes} classes: "
-            f"{seconds:.1f} s wall on {chosen.workers} workers, {1000 * seconds / len(verdicts):.2f} ms a record; "
+            f"{seconds:.1f} s wall on {chosen.workers} workers, {cpu:.1f} s CPU, "
+            f"{1000 * cpu / len(verdicts):.2f} CPU ms a record; "
             f"{len(invalid)} invalid; largest process {max(u.ru_maxrss for u in used) / 1024:.0f} MB"
         )
         if invalid:

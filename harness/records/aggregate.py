@@ -70,7 +70,8 @@ def aggregate(
         if not group:
             raise UserError(f"No case has a row for the metric {record_id}, though it was asked for.")
         # A seeded bootstrap draws by position, so the cases need one order however they were scored.
-        metrics.append(_metric(card, sorted(group, key=row_order), policy, how, seed if intervals else None))
+        ordered = sorted(group, key=row_order) if intervals else group
+        metrics.append(_metric(card, ordered, policy, how, seed if intervals else None))
     return tuple(metrics)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import functools
 import io
-import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -225,14 +223,9 @@ def parse_cases(text: str, where: str = "cases.csv") -> tuple[list[CaseRow], str
     if not spelled or ",".join(spelled[0]) != _HEADER:
         raise UserError(f"{where}: the first line must name the columns {_HEADER}.")
     del spelled[0]
-    rows = []
-    for number, fields in enumerate(spelled, start=2):
-        try:
-            rows.append(_parsed(fields))
-        except ValueError as error:
-            raise UserError(f"{where}, line {number}: {error}.") from error
+    rows = _parsed(spelled, where)
     order = [row_order(row) for row in rows]
-    if any(first > second for first, second in itertools.pairwise(order)):
+    if order != sorted(order):
         raise UserError(
             f"{where}: rows must be sorted by case, class and metric, so that equal scores are equal bytes."
         )
@@ -241,43 +234,86 @@ def parse_cases(text: str, where: str = "cases.csv") -> tuple[list[CaseRow], str
 
 def _fields(text: str, where: str) -> list[list[str]]:
     """Split into lines of fields; UserError where the text is not spelled as `to_csv` spells it."""
-    if '"' not in text and text.endswith("\n") and not _CONTROL.search(text.replace("\n", "")):
+    # `isprintable` is many times faster than a search, and what it refuses beyond control characters is rare.
+    inside = text.replace("\n", "")
+    controlled = not inside.isprintable() and _CONTROL.search(inside) is not None
+    if '"' not in text and text.endswith("\n") and not controlled:
         return [line.split(",") for line in text[:-1].split("\n")]  # nothing is quoted, and that is the one spelling
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         fields = list(reader)
     except csv.Error as error:
         raise UserError(f"{where}, line {reader.line_num}: {error}. Write case files with to_csv.") from error
-    if _CONTROL.search(text.replace("\n", "")) or _lines(fields) != text:
+    if controlled or _lines(fields) != text:
         raise UserError(f"{where}: quotes or line ends differ from the one spelling that to_csv writes.")
     return fields
 
 
-def _parsed(fields: list[str]) -> CaseRow:
-    if len(fields) != len(COLUMNS):
-        raise ValueError(f"{len(fields)} fields instead of {len(COLUMNS)}")
-    value, reason = fields[4], fields[5]
-    if not value and not reason:
-        raise ValueError(f"case {fields[0]!r} has neither a value nor a reason")
-    if reason and reason not in REASONS:
-        raise ValueError(f"the reason {reason!r} is not known ({', '.join(sorted(REASONS))})")
-    counts = [_int(text) if text else None for text in fields[6:11]]
-    measures = [_float(text) if text else None for text in fields[11:15]]
-    start = [fields[0], _int(fields[1]), fields[2], fields[3], _float(value) if value else None, reason or None]
-    return CaseRow._make([*start, *counts, *measures, fields[15] or None])
+def _parsed(spelled: list[list[str]], where: str) -> list[CaseRow]:
+    """Parse column by column: most columns hold few different texts, and each is converted once."""
+    try:
+        if any(len(fields) != len(COLUMNS) for fields in spelled):
+            raise ValueError(f"{len(spelled[0])} fields instead of {len(COLUMNS)}")
+        converted = []
+        for column, convert in zip(zip(*spelled, strict=True), _CONVERTERS, strict=False):
+            texts = list(set(column))
+            known = dict(zip(texts, convert(texts), strict=True))
+            converted.append([known[text] for text in column])
+        rows = [CaseRow._make(values) for values in zip(*converted, strict=True)]
+        if any(row.value is None and row.reason is None for row in rows):
+            raise ValueError("there is neither a value nor a reason")
+    except ValueError as error:
+        if len(spelled) > 1:  # once more, line by line, to name the line
+            for number, fields in enumerate(spelled, start=2):
+                _parsed([fields], f"{where}, line {number}")
+        raise UserError(f"{where}: {error}.") from error
+    return rows
 
 
-@functools.lru_cache(maxsize=1 << 14)
-def _float(text: str) -> float:
-    value = float(text)
-    if repr(value) != text or value - value != 0:
-        raise ValueError(f"{text!r} is not a finite number in its shortest spelling")
-    return value
+def _texts(texts: list[str]) -> list[str]:
+    return texts
 
 
-@functools.lru_cache(maxsize=1 << 14)
-def _int(text: str) -> int:
-    value = int(text)
-    if str(value) != text:
-        raise ValueError(f"{text!r} is not a whole number in its plain spelling")
-    return value
+def _texts_or_none(texts: list[str]) -> list[str | None]:
+    return [text or None for text in texts]
+
+
+def _reasons(texts: list[str]) -> list[str | None]:
+    unknown = set(texts) - REASONS - {""}
+    if unknown:
+        raise ValueError(f"the reason {min(unknown)!r} is not known ({', '.join(sorted(REASONS))})")
+    return _texts_or_none(texts)
+
+
+def _ints(texts: list[str]) -> list[int]:
+    values = list(map(int, texts))
+    for text, again in zip(texts, map(str, values), strict=True):
+        if text != again:
+            raise ValueError(f"{text!r} is not a whole number in its plain spelling")
+    return values
+
+
+def _floats(texts: list[str]) -> list[float]:
+    values = list(map(float, texts))
+    if not all(map(math.isfinite, values)) or list(map(repr, values)) != texts:
+        odd = next(t for t, v in zip(texts, values, strict=True) if not math.isfinite(v) or repr(v) != t)
+        raise ValueError(f"{odd!r} is not a finite number in its shortest spelling")
+    return values
+
+
+def _or_none(convert: Callable[[list[str]], list[Any]]) -> Callable[[list[str]], list[Any]]:
+    def converted(texts: list[str]) -> list[Any]:
+        if "" not in texts:
+            return convert(texts)
+        found = dict(zip(stated := [text for text in texts if text], convert(stated), strict=True))
+        return [found.get(text) for text in texts]
+
+    return converted
+
+
+_CONVERTERS: tuple[Callable[[list[str]], list[Any]], ...] = (
+    *(_texts, _ints, _texts, _texts, _or_none(_floats), _reasons),
+    *[_or_none(_ints)] * 5,
+    *[_or_none(_floats)] * 4,
+    _texts_or_none,
+)

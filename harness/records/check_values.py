@@ -25,17 +25,20 @@ def check_values(opened: Opened) -> Iterator[Finding]:
     told: dict[str, tuple[object, ...]] = {}
     counts: dict[tuple[str, int], tuple[object, ...]] = {}
     for row in opened.rows:
-        place = f"cases.csv: {row.case_id}, {row.class_name}, {row.metric_id}"
-        of_case = (row.spacing_x, row.spacing_y, row.spacing_z, row.seconds, row.prediction_sha256)
+        of_case = row[11:16]  # spacing, seconds, prediction
         if told.setdefault(row.case_id, of_case) != of_case:
-            yield Finding(4, "error", place, "spacing, seconds or prediction differ from other rows of the case")
-        of_class = (row.tp, row.fp, row.fn, row.n_ref, row.n_pred)
+            yield Finding(4, "error", _place(row), "spacing, seconds or prediction differ from other rows of the case")
+        of_class = row[6:11]
         if counts.setdefault((row.case_id, row.class_id), of_class) != of_class:
-            yield Finding(4, "error", place, "the counts differ from those of another metric of the same masks")
+            yield Finding(4, "error", _place(row), "the counts differ from those of another metric of the same masks")
         if row.metric_id in checks:
             wrong = checks[row.metric_id].fault(row)
             if wrong:
-                yield Finding(4, "error", place, wrong)
+                yield Finding(4, "error", _place(row), wrong)
+
+
+def _place(row: CaseRow) -> str:
+    return f"cases.csv: {row.case_id}, {row.class_name}, {row.metric_id}"
 
 
 class _Values:
@@ -58,7 +61,8 @@ class _Values:
         if value is not None and (value < 0 or (self.bounded and value > 1)):
             allowed = "0 to 1" if self.bounded else "0 or more"
             return f"the value {value} is outside {allowed} ({self.metric.unit})"
-        if any(step is not None and step <= 0 for step in row[11:14]):
+        x, y, z = row[11:14]
+        if (x is not None and x <= 0) or (y is not None and y <= 0) or (z is not None and z <= 0):
             return f"the spacing {row[11:14]} is not positive"
         tp, fp, fn, n_ref, n_pred = row[6:11]
         if tp is None or fp is None or fn is None or n_ref is None or n_pred is None:

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.records.identity import cell_key, sweep_key, twin_key
+from harness.records.identity import keys
 from harness.records.opened import Opened
 from harness.records.verification import Finding
 
@@ -44,15 +44,16 @@ class Summary:
 def summarise(opened: Opened) -> Summary:
     """Boil a record down."""
     record = opened.record
+    found = keys(opened.raw if opened.raw.get("schema_version") == record.schema_version else record.to_json())
     labels = "/".join(sorted(record.dataset.classes))
     return Summary(
         run_id=record.run_id,
         created=record.created,
         kind=record.kind,
         init=record.model.init,
-        cell=cell_key(record),
-        twin=twin_key(record),
-        sweep=sweep_key(record),
+        cell=found.cell,
+        twin=found.twin,
+        sweep=found.sweep,
         dataset=f"{record.dataset.id}/{record.dataset.fingerprint.scored}/{labels}",
         reference=_reference(opened),
         state=record.weights.state_sha256,

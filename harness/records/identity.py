@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from harness.files import canonical_json, sha256_hex
 from harness.records.schema import Record
 
-__all__ = ["cell_key", "record_path", "result_id", "run_id", "sweep_key", "twin_key"]
+__all__ = ["Keys", "cell_key", "keys", "record_path", "result_id", "run_id", "sweep_key", "twin_key"]
 
 Json = Mapping[str, Any]
 _NOT_IN_RUN_ID = ("run_id", "attestations")
@@ -52,21 +53,46 @@ def result_id(data: Json) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Keys:
+    """What a record shares with others.
+
+    Attributes
+    ----------
+    cell : str
+        Model, init, data, split, protocol and seeds.
+    twin : str
+        The cell without its init: records with one key and different inits are twins.
+    sweep : str
+        The cell without its seeds: records with one key repeat each other, seed by seed.
+    """
+
+    cell: str
+    twin: str
+    sweep: str
+
+
+def keys(data: Json) -> Keys:
+    """Return the keys of a record's JSON data in the current schema."""
+    cell, init = _cell(data), data["model"]["init"]
+    return Keys(
+        cell=_short({**cell, "init": init}), twin=_short(cell), sweep=_short({**cell, "seeds": None, "init": init})
+    )
+
+
 def cell_key(record: Record) -> str:
-    """Identify the cell: model, init, data, split, protocol and seeds."""
-    data = record.to_json()
-    return _short({**_cell(data), "init": data["model"]["init"]})
+    """Identify the cell; see `Keys`."""
+    return keys(record.to_json()).cell
 
 
 def twin_key(record: Record) -> str:
-    """Identify the cell without its init: records with one key and different inits are twins."""
-    return _short(_cell(record.to_json()))
+    """Identify the cell without its init; see `Keys`."""
+    return keys(record.to_json()).twin
 
 
 def sweep_key(record: Record) -> str:
-    """Identify the cell without its seeds: records with one key repeat each other, seed by seed."""
-    data = record.to_json()
-    return _short({**_cell(data), "seeds": None, "init": data["model"]["init"]})
+    """Identify the cell without its seeds; see `Keys`."""
+    return keys(record.to_json()).sweep
 
 
 def record_path(record: Record) -> str:

@@ -106,13 +106,15 @@ def _files(folder: Path) -> tuple[dict[str, bytes], list[Finding]]:
 def check_bytes(opened: Opened) -> Iterator[Finding]:
     """Check 1: canonical bytes, content addresses, place, and the hash of every file."""
     record, raw = opened.record, opened.raw
-    if opened.text != canonical_json(raw):
-        yield Finding(1, "error", RECORD, "the bytes are not the canonical spelling of what they say")
     current = raw.get("schema_version") == record.schema_version
-    if current and canonical_json(record.to_json()) != canonical_json(raw):
-        yield Finding(
-            1, "error", RECORD, "a field is left out; every field is written, null with its reason if need be"
-        )
+    if not current or opened.text != canonical_json(record.to_json()):
+        if opened.text != canonical_json(raw):
+            yield Finding(1, "error", RECORD, "the bytes are not the canonical spelling of what they say")
+        elif current:
+            message = (
+                "a field is left out or spelled otherwise; every field is written, null with its reason if need be"
+            )
+            yield Finding(1, "error", RECORD, message)
     for field, stated, computed in (
         ("run_id", raw.get("run_id"), run_id(raw)),
         ("result_id", raw.get("result_id"), result_id(raw) if current else raw.get("result_id")),

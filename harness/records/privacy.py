@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import UserError
 
-__all__ = ["Leak", "leaks", "redact", "refuse_leaks"]
+__all__ = ["Leak", "leaks", "may_leak", "redact", "refuse_leaks"]
 
 # A path counts as absolute where a top-level folder of some system starts it, so that "1/2" and "mm/s" stay words.
 _ROOTS = (
@@ -42,8 +42,9 @@ _PATTERNS = (
 _COMMON = frozenset(
     ("admin", "default", "docker", "harness", "jovyan", "localhost", "nobody", "runner", "runneradmin", "ubuntu")
 )
-# Every pattern needs one of these; most texts have none, and a record has hundreds of texts.
-_QUICK = re.compile(r"[/\\@~]|host|\.(?:local|lan|in|corp|cluster|hpc|home)", re.IGNORECASE)
+# Every pattern needs one of these. Looking for single words first is many times faster than searching a pattern.
+_SIGNS = ("\\", "~", "host", "file:", ".local", ".lan", ".intern", ".intra", ".corp", ".cluster", ".hpc", ".home")
+_REMEMBERED = 500  # characters
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,31 @@ def leaks(value: Any, place: str = "") -> Iterator[Leak]:
             yield from leaks(item, f"{place}[{number}]")
 
 
+def may_leak(text: str) -> bool:
+    """Whether a text, such as a whole JSON file, could hold anything private; `leaks` says what and where."""
+    lowered = text.lower()
+    if any(sign in lowered for sign in _SIGNS) or any(name in text for name in _machine_names()):
+        return True
+    return any(_starts_path(text, place) for place in _places(text, "/")) or any(
+        text[place + 1 : place + 2].isalpha() for place in _places(text, "@")
+    )
+
+
+def _places(text: str, sign: str) -> Iterator[int]:
+    place = text.find(sign)
+    while place >= 0:
+        yield place
+        place = text.find(sign, place + 1)
+
+
+def _starts_path(text: str, place: int) -> bool:
+    """Whether a slash has nothing before it that it could divide, or a drive letter and a colon."""
+    before = text[max(0, place - 3) : place]
+    if before.endswith(":"):
+        return before[-2:-1].isalpha() and not before[-3:-2].isalpha()
+    return not before or not (before[-1].isalnum() or before[-1] in "_./-")
+
+
 def refuse_leaks(value: Any, place: str = "") -> None:
     """Raise a UserError that names everything private in ``value``."""
     found = list(leaks(value, place))
@@ -96,12 +122,19 @@ def redact(text: str) -> str:
 
 
 def _in_text(text: str, place: str) -> Iterator[Leak]:
-    names = _this_machine()
-    if not _QUICK.search(text) and not (names and names.search(text)):
-        return
-    for what, pattern in _patterns():
-        for match in pattern.finditer(text):
-            yield Leak(place, what, match.group())
+    if may_leak(text):
+        for what, match in _found(text) if len(text) < _REMEMBERED else _search(text):
+            yield Leak(place, what, match)
+
+
+@functools.lru_cache(maxsize=4096)
+def _found(text: str) -> tuple[tuple[str, str], ...]:
+    """Remember short texts: records repeat each other's."""
+    return _search(text)
+
+
+def _search(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple((what, match.group()) for what, pattern in _patterns() for match in pattern.finditer(text))
 
 
 def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
@@ -112,12 +145,16 @@ def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
 
 
 @functools.cache
-def _this_machine() -> re.Pattern[str] | None:
-    """Match this machine's and user's names as whole words, unless they are too short or too common to tell."""
+def _machine_names() -> tuple[str, ...]:
+    """Return the names of this machine and its user, unless they are too short or too common to tell."""
     names = {socket.gethostname(), socket.gethostname().split(".")[0]}
     with contextlib.suppress(KeyError, OSError):  # some containers have no entry for their user, and so no name
         names.add(getpass.getuser())
-    telling = sorted(name for name in names if len(name) >= 5 and name.lower() not in _COMMON)
-    if not telling:
-        return None
-    return re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, telling))})(?![\w-])")
+    return tuple(sorted(name for name in names if len(name) >= 5 and name.lower() not in _COMMON))
+
+
+@functools.cache
+def _this_machine() -> re.Pattern[str] | None:
+    """Match those names as whole words."""
+    names = _machine_names()
+    return re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, names))})(?![\w-])") if names else None

@@ -64,6 +64,12 @@ def test_what_is_public_is_left_alone(text):
     assert redact(text) == text
 
 
+def forget():
+    privacy._this_machine.cache_clear()
+    privacy._machine_names.cache_clear()
+    privacy._found.cache_clear()
+
+
 def test_keys_are_looked_at_too():
     assert list(leaks({"/home/ada": 1}))
 
@@ -71,24 +77,24 @@ def test_keys_are_looked_at_too():
 def test_the_names_of_this_machine_are_found(monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "tardis42.example.org")
     monkeypatch.setattr(getpass, "getuser", lambda: "lovelace")
-    privacy._this_machine.cache_clear()
+    forget()
     try:
         assert [leak.text for leak in leaks("ran on tardis42 by lovelace")] == ["tardis42", "lovelace"]
         assert redact("ran on tardis42") == "ran on <name>"
         assert not list(leaks("tardis421 and xlovelace"))
     finally:
-        privacy._this_machine.cache_clear()
+        forget()
 
 
 @pytest.mark.parametrize("name", ["root", "ubuntu", "ann"])
 def test_names_that_are_words_are_not_looked_for(monkeypatch, name):
     monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
     monkeypatch.setattr(getpass, "getuser", lambda: name)
-    privacy._this_machine.cache_clear()
+    forget()
     try:
         assert not list(leaks(f"the {name} of the matter"))
     finally:
-        privacy._this_machine.cache_clear()
+        forget()
 
 
 def test_a_user_without_a_name_does_not_matter(monkeypatch):
@@ -96,11 +102,11 @@ def test_a_user_without_a_name_does_not_matter(monkeypatch):
         raise KeyError("no such uid")
 
     monkeypatch.setattr(getpass, "getuser", nobody)
-    privacy._this_machine.cache_clear()
+    forget()
     try:
         assert not list(leaks("nothing private"))
     finally:
-        privacy._this_machine.cache_clear()
+        forget()
 
 
 def test_the_refusal_names_the_place_and_the_text():
