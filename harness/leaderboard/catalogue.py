@@ -13,11 +13,12 @@ from harness.cards.library import all_dataset_cards, all_model_cards, claims
 from harness.cards.model import ModelCard
 from harness.leaderboard.cells import Cell
 from harness.leaderboard.folder import put
-from harness.leaderboard.ledger import Line, family
+from harness.leaderboard.ledger import Line
 from harness.leaderboard.metricpage import claimed_metrics, metric_cards
 from harness.leaderboard.render import render
 from harness.leaderboard.summary import RunSummary
 from harness.leaderboard.text import bytes_size, plural, slug
+from harness.records.protocol import family
 
 __all__ = ["write_catalogue"]
 
@@ -60,7 +61,7 @@ def write_catalogue(
     models = _topics(
         ledger, runs, cells,
         of_claim=lambda line: (family(line.claim.model), line.claim.model),
-        of_run=lambda run: run.model.split(".")[0],
+        of_run=lambda run: run.family,
     )  # fmt: skip
     for card in all_model_cards():
         models.setdefault(card.family, Topic(card.family, card.family)).models.append(card)

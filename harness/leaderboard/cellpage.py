@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,7 +158,7 @@ def curve_plot(cell: Cell, curves: dict[str, list[tuple[float, float]]], ident: 
     for line in lines:
         for step, value in line.points[:: max(1, len(line.points) // 20)]:
             rows.append((f"{line.name}, step {step:.0f}", number(value, 4)))
-    lead = "Both twins on one axis; the first seed of each."
+    lead = "Both twins on one axis; the first seed of each." if len(cell.sides) > 1 else "The first seed."
     return Plot("Learning curves", lead, svg, "Training loss against step.", ["start and step", "loss"], rows)
 
 
@@ -199,12 +199,18 @@ def _worst(cell: Cell, most: int = 5) -> list[tuple[str, list[str]]]:
     return [(case, [number(side.get(case)) for side in scores]) for case in worst]
 
 
-def command(run: RunSummary) -> str:
-    """Return the command that runs the first run of a cell again."""
+def command(run: RunSummary) -> str | None:
+    """Return the command that runs the first run of a cell again; None where a name in it is not plain.
+
+    It is copied into terminals, so that nothing a stranger wrote may stand in it but plain names.
+    """
     words = ["harness", "run", f"model={run.model}", f"dataset={run.dataset}", f"protocol={run.protocol}"]
     words += [f"init={run.init}", f"seed={run.seed}", f"split={run.split}"]
     if run.fold is not None:
         words.append(f"fold={run.fold}")
     if run.label_fraction is not None and run.label_fraction != 1:
         words.append(f"label_fraction={run.label_fraction:g}")
-    return shlex.join(words)
+    if "self_pretrained" in run.evidence:
+        words += ["'cards=[FOLDER_OF_YOUR_CARD]'"]
+    plain = all(re.fullmatch(r"[a-z_]+=[A-Za-z0-9_.-]+|harness|run|'cards=\[[A-Z_]+\]'", word) for word in words)
+    return " ".join(words) if plain else None

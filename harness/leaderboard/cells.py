@@ -1,7 +1,6 @@
-"""Cells: runs that differ only in start and seed, side by side; and what pretraining gained, with its interval.
+"""Cells: runs that differ only in start and seed, side by side, and what the twins say about pretraining.
 
-A gain is the paired per-case difference, pretrained minus scratch, over seeds that both sides have. With one seed the
-interval speaks of cases alone and says so.
+The rule of the gain is `harness.scoring.gain`; here is who is paired with whom, and the words.
 """
 
 from __future__ import annotations
@@ -11,21 +10,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from harness.leaderboard.summary import RunSummary, metric_name, unit_text
+from harness.leaderboard.summary import Headline, RunSummary, metric_name, unit_text
 from harness.leaderboard.text import number, plural, signed
 from harness.leaderboard.words import GAINS, Word, word
-from harness.records.schema import Metric
-from harness.scoring.statistics import paired_difference, two_level_interval
+from harness.scoring.gain import gain_verdict
 
-__all__ = ["Cell", "Gain", "Side", "group"]
+__all__ = ["Cell", "Gain", "Side", "figures", "gain", "group"]
 
 _FEWEST_CASES: Final = 2
 _FEW_CASES: Final = 20  # below this many, sets of cases cannot tell two good methods apart (see the method page)
+_STARTS: Final = {"scratch": "From scratch", "pretrained": "Pretrained", "released": "As released"}
+_ORDER: Final = {"pretrained": 0, "released": 1, "other": 2, "scratch": 3}
 
 
 @dataclass(frozen=True)
 class Gain:
-    """Pretrained minus scratch in the first metric, positive where pretraining helped."""
+    """Pretrained minus scratch in the first metric, positive where pretraining helped.
+
+    Attributes
+    ----------
+    state : str
+        A key of `words.GAINS`.
+    better, worse : int
+        Cases whose mean over seeds moved up or down.
+    """
 
     state: str
     value: float | None = None
@@ -80,7 +88,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell with its twins: the complete runs that count, and the evidence marks of any of them."""
+    """One cell with its twins: the runs that count, and the evidence marks of any of them."""
 
     key: str
     sides: tuple[Side, ...]
@@ -92,14 +100,14 @@ class Cell:
         return self.sides[0].runs[0]
 
     @property
-    def metric(self) -> Metric | None:
+    def metric(self) -> Headline | None:
         """The first metric of the cell."""
         return self.first.metric
 
     @property
     def evidence(self) -> list[str]:
         """Every mark that any run of the cell carries; a cell is no better than its weakest run."""
-        return sorted({mark for side in self.sides for run in side.runs for mark in run.evidence})
+        return sorted({mark for run in self.runs for mark in run.evidence})
 
     @property
     def href(self) -> str:
@@ -121,20 +129,17 @@ class Cell:
         return _sentence(self.gain, self.metric, self.side("pretrained"), self.side("scratch"))
 
 
-def group(runs: Iterable[RunSummary]) -> list[Cell]:
-    """Group complete, scored runs into cells, sorted by data set, model and key."""
+def group(runs: Iterable[RunSummary]) -> list[tuple[str, tuple[Side, ...]]]:
+    """Group the runs that count into cells: key and sides, sorted by data set, model and key."""
     found: dict[str, dict[str, list[RunSummary]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        if run.status == "complete" and run.kind != "pretrain" and run.metric is not None and not run.superseded:
+        if run.counts:
             found[run.cell][run.init].append(run)
     cells = []
     for key, by_init in found.items():
-        order = sorted(
-            by_init, key=lambda init: ("pretrained", "scratch").index(init) if init in ("pretrained", "scratch") else 9
-        )
-        sides = tuple(Side(init, tuple(sorted(by_init[init], key=_by_seed))) for init in order)
-        cells.append(Cell(key, sides, gain(sides)))
-    return sorted(cells, key=lambda cell: (cell.first.dataset, cell.first.model, cell.key))
+        order = sorted(by_init, key=lambda init: _ORDER.get(init, 9))
+        cells.append((key, tuple(Side(init, tuple(sorted(by_init[init], key=_by_seed))) for init in order)))
+    return sorted(cells, key=lambda cell: (cell[1][0].runs[0].dataset, cell[1][0].runs[0].model, cell[0]))
 
 
 def _by_seed(run: RunSummary) -> tuple[int, str, str]:
@@ -142,12 +147,9 @@ def _by_seed(run: RunSummary) -> tuple[int, str, str]:
 
 
 def gain(sides: tuple[Side, ...]) -> Gain:
-    """Compare the twins seed by seed and case by case.
+    """Compare the twins seed by seed and case by case, over the seeds that both sides have and the cases that all have.
 
-    Notes
-    -----
-    One common seed: BCa interval over cases. Several: two-level percentile interval, seeds then cases, over the cases
-    that every run has a value for. The difference of a metric where lower is better is turned round.
+    Where a seed was run twice, the later run counts.
     """
     by_init = {side.init: {run.seed: run for run in side.runs} for side in sides}
     pretrained, scratch = by_init.get("pretrained", {}), by_init.get("scratch", {})
@@ -157,28 +159,25 @@ def gain(sides: tuple[Side, ...]) -> Gain:
     cases = sorted(set.intersection(*(set(side[seed].scores) for side in (pretrained, scratch) for seed in seeds)))
     if len(cases) < _FEWEST_CASES:
         return Gain("undecided", cases=len(cases), seeds=len(seeds))
+    first, second = ([[side[seed].scores[case] for case in cases] for seed in seeds] for side in (pretrained, scratch))
     metric = pretrained[seeds[0]].metric
-    sign = 1.0 if metric is None or metric.higher_is_better else -1.0
-    table = [[sign * (pretrained[s].scores[c] - scratch[s].scores[c]) for c in cases] for s in seeds]
-    if len(seeds) == 1:
-        interval = paired_difference([0.0] * len(cases), table[0]).interval
-    else:
-        interval = two_level_interval(table)
-    means = [sum(column) / len(seeds) for column in zip(*table, strict=True)]
-    state = "gain_confirmed" if interval.low > 0 else "loss" if interval.high < 0 else "no_gain_seen"
+    higher = metric is None or metric.higher_is_better
+    verdict = gain_verdict(first, second, higher_is_better=higher)
+    sign = 1.0 if higher else -1.0
+    moved = [sign * (sum(row[i] for row in first) - sum(row[i] for row in second)) for i in range(len(cases))]
     return Gain(
-        state,
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
+        verdict.state,
+        value=verdict.gain,
+        low=verdict.interval.low if verdict.interval else None,
+        high=verdict.interval.high if verdict.interval else None,
         cases=len(cases),
         seeds=len(seeds),
-        better=sum(mean > 0 for mean in means),
-        worse=sum(mean < 0 for mean in means),
+        better=sum(value > 0 for value in moved),
+        worse=sum(value < 0 for value in moved),
     )
 
 
-def _sentence(gain: Gain, metric: Metric | None, pretrained: Side | None, scratch: Side | None) -> str:
+def _sentence(gain: Gain, metric: Headline | None, pretrained: Side | None, scratch: Side | None) -> str:
     if gain.state == "no_twin":
         if pretrained and scratch:
             return "The two starts have no seed in common, so nothing can be paired."
@@ -195,8 +194,7 @@ def _sentence(gain: Gain, metric: Metric | None, pretrained: Side | None, scratc
     said = {
         "gain_confirmed": f"Pretraining helped here: {numbers}.",
         "loss": f"Pretraining hurt here: {numbers}.",
-        "no_gain_seen": f"Pretraining showed no gain here: {numbers}.",
-    }[gain.state]
+    }.get(gain.state, f"Pretraining showed no gain here: {numbers}.")
     if gain.seeds == 1:
         said += " One seed: the interval covers the choice of cases, not the luck of training."
     if gain.cases < _FEW_CASES:
@@ -217,5 +215,4 @@ def figures(side: Side) -> tuple[str, str]:
     if len(side.runs) == 1 and metric.ci95 is not None:
         interval = f"; 95 % over cases {number(metric.ci95[0])} to {number(metric.ci95[1])}"
     what = f"{metric_name(metric.id)}, mean of {plural(metric.n_cases, 'test case')}"
-    detail = f"{what}, {plural(len(side.runs), 'seed')}{interval}"
-    return f"{number(side.mean)}{unit_text(metric)}", detail
+    return f"{number(side.mean)}{unit_text(metric)}", f"{what}, {plural(len(side.runs), 'seed')}{interval}"

@@ -5,45 +5,16 @@ Only displayed results of the claim file come in; its `unverified` part never re
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.cards.claim import Claim
+from harness.leaderboard.standings import Standing
+from harness.leaderboard.text import number, signed
 from harness.leaderboard.words import CONFIDENCE, METRICS, VERDICTS, Word, word
 
-__all__ = ["Facet", "Line", "Standing", "facets", "family", "lines", "printed", "siblings"]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a claim stands on this board.
-
-    Attributes
-    ----------
-    verdict : str
-        A key of `words.VERDICTS`.
-    reason : str
-        Why, in a few words; required where nothing was run.
-    reproduced, low, high : float or None
-        Reproduced value and the 95 % interval of reproduced minus reported, as fractions.
-    unknown : int or None
-        How many of the compared protocol fields are unknown; None where nothing was compared.
-    cell : str or None
-        Page of the cell that the value comes from.
-    """
-
-    verdict: str
-    reason: str
-    reproduced: float | None = None
-    low: float | None = None
-    high: float | None = None
-    unknown: int | None = None
-    trust: int | None = None
-    gpu_hours: float | None = None
-    date: str | None = None
-    cell: str | None = None
+__all__ = ["Facet", "Line", "facets", "lines", "printed", "siblings"]
 
 
 @dataclass(frozen=True)
@@ -69,17 +40,31 @@ class Line:
         return METRICS.get(self.claim.metric, self.claim.metric)
 
     @property
-    def difference(self) -> float | None:
-        """Reproduced minus reported, as a fraction; None unless both numbers may be subtracted."""
-        reported = self.claim.fraction
-        if self.standing.reproduced is None or reported is None or self.standing.verdict == "not_comparable":
-            return None
-        return self.standing.reproduced - reported
+    def reproduced(self) -> str:
+        """The reproduced value in the unit in which the claim is printed."""
+        return self._in_unit(self.standing.reproduced, number)
+
+    @property
+    def difference(self) -> str:
+        """Reproduced minus reported, in the unit of the claim."""
+        return self._in_unit(self.standing.difference, signed)
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval of the difference; empty where there is none."""
+        if self.standing.low is None or self.standing.high is None:
+            return ""
+        return f"{self._in_unit(self.standing.low, signed)} to {self._in_unit(self.standing.high, signed)}"
+
+    def _in_unit(self, fraction: float | None, write: Callable[[float | None, int], str]) -> str:
+        if self.claim.unit == "percent" and fraction is not None:
+            return f"{write(100 * fraction, 2)} %"
+        return write(fraction, 4)
 
     @property
     def order(self) -> tuple[bool, str, str, str]:
         """Default order: data set, then model; what cannot be compared comes last."""
-        last = self.standing.verdict in {"not_comparable", "not_reproducible_as_published"}
+        last = self.standing.verdict == "not_comparable"
         return (last, self.claim.dataset, self.claim.model.lower(), self.claim.id)
 
     @property
@@ -97,15 +82,6 @@ class Facet:
     options: tuple[tuple[str, str, int], ...]
 
 
-def family(model: str) -> str:
-    """Return the family that a model's printed name belongs to, as card ids spell it.
-
-    >>> family("Models Genesis"), family("MIS-FM")
-    ('models_genesis', 'mis_fm')
-    """
-    return re.sub(r"[^a-z0-9]+", "_", model.lower()).strip("_") or "unnamed"
-
-
 def printed(claim: Claim) -> tuple[str, str]:
     """Return the value and the unit as the source printed them, such as ``("82.74", "%")``.
 
@@ -118,33 +94,17 @@ def printed(claim: Claim) -> tuple[str, str]:
     return f"{claim.value!r}{spread}", unit
 
 
-def lines(claims: Iterable[Claim], standings: dict[str, Standing], datasets: Collection[str]) -> list[Line]:
+def lines(claims: Iterable[Claim], standings: Mapping[str, Standing]) -> list[Line]:
     """Build the ledger in its default order.
 
     Parameters
     ----------
     claims : iterable of Claim
         Every displayed claim.
-    standings : dict of str to Standing
-        By claim id, for claims that a comparison exists for; the others were not attempted.
-    datasets : collection of str
-        Ids of the data sets that have a card.
+    standings : mapping of str to Standing
+        By claim id.
     """
-    rows = [Line(claim, standings.get(claim.id) or _not_attempted(claim, datasets)) for claim in claims]
-    return sorted(rows, key=lambda line: line.order)
-
-
-def _not_attempted(claim: Claim, datasets: Collection[str]) -> Standing:
-    """Say what stands between this claim and a run, from facts alone."""
-    split = (claim.split or "").lower()
-    obstacles = []
-    if "private" in split or "private" in (claim.task or "").lower():
-        obstacles.append("private data")
-    elif not split or "not published" in split or "not stated" in split:
-        obstacles.append("split not published")
-    if claim.dataset not in datasets:
-        obstacles.append("no data set card yet")
-    return Standing("not_attempted", "; ".join(obstacles) or "no run among these records")
+    return sorted((Line(claim, standings[claim.id]) for claim in claims), key=lambda line: line.order)
 
 
 def facets(rows: Iterable[Line]) -> list[Facet]:

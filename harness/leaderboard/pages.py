@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.cards.claim import Claim
 from harness.cards.library import claims, index
-from harness.errors import HarnessError
 from harness.leaderboard.catalogue import write_catalogue
-from harness.leaderboard.cellpage import cell_card, write_cell_page
-from harness.leaderboard.cells import Cell, group
+from harness.leaderboard.cellpage import cell_card
+from harness.leaderboard.cells import Cell
 from harness.leaderboard.folder import MARKER, put
-from harness.leaderboard.gather import Broken, Found, explain, find
-from harness.leaderboard.ledger import Facet, Line, facets, family, lines, siblings
-from harness.leaderboard.reading import read_run
-from harness.leaderboard.recordfacts import protocol_facts
+from harness.leaderboard.gather import Broken, Found, find
+from harness.leaderboard.ledger import Facet, Line, facets, lines, siblings
+from harness.leaderboard.publish import Published, publish_cells, publish_runs
 from harness.leaderboard.render import render
-from harness.leaderboard.runpage import write_run_page
-from harness.leaderboard.summary import RunSummary, summarise
+from harness.leaderboard.standings import standings
+from harness.leaderboard.summary import RunSummary
 from harness.leaderboard.text import clean, plural, slug
-from harness.leaderboard.words import CONFIDENCE, EVIDENCE, GAINS, VERDICTS
-from harness.progress import track
+from harness.leaderboard.words import CONFIDENCE, EVIDENCE, GAINS, VERDICTS, word
+from harness.records.objections import objections, standing
+from harness.records.protocol import family
 from harness.records.verification import TRUST
 
 __all__ = ["Board", "write_pages"]
@@ -50,12 +50,16 @@ class Board:
     broken: tuple[Broken, ...]
     claims: tuple[Claim, ...]
     datasets: frozenset[str]
+    standing: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def gather(cls, runs: Sequence[Path]) -> Board:
-        """Search the folders of runs, and read claims and the names of cards."""
+        """Search the folders of runs, and read claims, the names of cards, and objections to records."""
         found, broken = find(runs)
-        return cls(tuple(found), tuple(broken), claims().results, frozenset(index("dataset")))
+        became: dict[str, str] = {}
+        for top in runs:
+            became |= standing(objections(top))
+        return cls(tuple(found), tuple(broken), claims().results, frozenset(index("dataset")), became)
 
     @property
     def counts(self) -> dict[str, str]:
@@ -63,59 +67,29 @@ class Board:
         return {"records": plural(len(self.found), "record"), "claims": plural(len(self.claims), "claim")}
 
 
-def write_pages(board: Board, folder: Path) -> None:
-    """Write every page of ``board`` below ``folder``."""
-    runs, refused = _write_runs(board, folder)
-    cells = group(runs)
-    _write_cells(cells, board, folder)
-    ledger = lines(board.claims, {}, board.datasets)
-    _write_front(board, ledger, runs, cells, refused, folder)
+def write_pages(board: Board, folder: Path, workers: int | None = None) -> None:
+    """Write every page of ``board`` below ``folder``, on all processors unless told otherwise."""
+    workers = workers or os.cpu_count() or 1
+    published = publish_runs(board.found, board.standing, folder, board.counts, workers)
+    cells = publish_cells(published.runs, published.folders, folder, board.counts, workers)
+    ledger = lines(board.claims, standings(board.claims, published.runs, published.folders, board.datasets))
+    _write_front(board, ledger, published, cells, folder)
     _write_claims(board, ledger, folder)
-    _write_run_lists(board, runs, folder)
+    _write_run_lists(board, published.runs, folder)
     _write_method(board, folder)
-    write_catalogue(ledger, runs, cells, folder, board.counts)
-    _write_index(ledger, runs, cells, folder)
-
-
-def _write_runs(board: Board, folder: Path) -> tuple[list[RunSummary], list[Broken]]:
-    """Write a page per record that verifies; the others are listed by place, without their numbers."""
-    runs: dict[str, RunSummary] = {}
-    refused: list[Broken] = []
-    for item in track(board.found, "run pages") if board.found else ():
-        try:
-            data = read_run(item.folder)
-        except HarnessError as error:
-            refused.append(Broken(item.place, explain(error, item.folder)))
-            continue
-        summary = summarise(data, item.place)
-        if summary.run_id not in runs:
-            write_run_page(data, summary, folder, board.counts)
-            runs[summary.run_id] = summary
-    old = {run.supersedes for run in runs.values()}
-    marked = [replace(run, superseded=run.run_id in old) for run in runs.values()]
-    return sorted(
-        marked, key=lambda r: (r.dataset, r.model, r.init, -1 if r.seed is None else r.seed, r.run_id)
-    ), refused
-
-
-def _write_cells(cells: Iterable[Cell], board: Board, folder: Path) -> None:
-    homes = {item.place: item.folder for item in board.found}
-    for cell in cells:
-        first = [side.runs[0] for side in cell.sides]
-        data = {run.run_id: read_run(homes[run.place]) for run in first}
-        curves = {run_id: held.loss for run_id, held in data.items()}
-        write_cell_page(cell, curves, protocol_facts(data[cell.first.run_id].record), folder, board.counts)
+    write_catalogue(ledger, published.runs, cells, folder, board.counts)
+    _write_index(ledger, published.runs, cells, folder)
 
 
 def _write_front(
     board: Board,
     ledger: list[Line],
-    runs: list[RunSummary],
+    published: Published,
     cells: list[Cell],
-    refused: list[Broken],
     folder: Path,
 ) -> None:
-    attempted = sum(line.standing.verdict != "not_attempted" for line in ledger)
+    runs = published.runs
+    compared = sum(line.standing.unknown is not None for line in ledger)
     models, datasets = len({line.claim.model for line in ledger}), len({line.claim.dataset for line in ledger})
     page = render(
         "front.html",
@@ -124,16 +98,16 @@ def _write_front(
         counts=board.counts,
         tally=[
             (f"{len(ledger):,}", "claims", "#claims"),
-            (f"{attempted:,}", "compared with a run", "#claims"),
+            (f"{compared:,}", "compared with a run", "#claims"),
             (f"{len(runs):,}", "runs with a record", "runs.html"),
             (f"{len(cells):,}", "cells", "#here"),
         ],
         cells=[cell_card(cell) for cell in _newest(cells)[:_CELLS_ON_FRONT]],
         more_cells=max(0, len(cells) - _CELLS_ON_FRONT),
         pretrainings=[run for run in runs if run.kind == "pretrain" and run.status == "complete"][:20],
-        failures=[run for run in runs if run.status != "complete"][:50],
+        failures=[run for run in runs if run.status != "complete" or run.standing][:50],
         unfinished=board.broken[:50],
-        refused=refused[:50],
+        refused=published.refused[:50],
         claims_lead=(
             f"{len(ledger)} numbers that papers and repositories print, of {models} models on {datasets} data sets, "
             "each in the unit of its source. A claim is never mixed with a run: where nothing here was run on the same "
@@ -158,6 +132,7 @@ def _write_claims(board: Board, ledger: list[Line], folder: Path) -> None:
             section="front",
             counts=board.counts,
             line=line,
+            gain_word=word(GAINS, line.standing.comparison.gain.state) if line.standing.comparison else None,
             siblings=siblings(line.claim, board.claims),
             family=family(line.claim.model),
             dataset_page=slug(line.claim.dataset),
@@ -165,7 +140,7 @@ def _write_claims(board: Board, ledger: list[Line], folder: Path) -> None:
         put(folder / "claims" / f"{line.claim.id}.html", page)
 
 
-def _write_run_lists(board: Board, runs: list[RunSummary], folder: Path) -> None:
+def _write_run_lists(board: Board, runs: Sequence[RunSummary], folder: Path) -> None:
     pages = max(1, -(-len(runs) // _RUNS_PER_PAGE))
     for number in range(1, pages + 1):
         part = runs[(number - 1) * _RUNS_PER_PAGE : number * _RUNS_PER_PAGE]
@@ -183,7 +158,7 @@ def _write_run_lists(board: Board, runs: list[RunSummary], folder: Path) -> None
         put(folder / f"runs{'' if number == 1 else f'-{number}'}.html", page)
 
 
-def _run_facets(runs: list[RunSummary]) -> list[Facet]:
+def _run_facets(runs: Sequence[RunSummary]) -> list[Facet]:
     def facet(key: str, title: str, values: list[str]) -> Facet:
         return Facet(key, title, tuple((value, value, values.count(value)) for value in sorted(set(values))))
 
@@ -211,13 +186,20 @@ def _write_method(board: Board, folder: Path) -> None:
     put(folder / "method.html", page)
 
 
-def _write_index(ledger: list[Line], runs: list[RunSummary], cells: list[Cell], folder: Path) -> None:
+def _write_index(ledger: list[Line], runs: Sequence[RunSummary], cells: list[Cell], folder: Path) -> None:
     """Write the board as data: what a catalogue site or a script would want of it."""
     content: dict[str, Any] = {
         "format": "harness-board",
         "version": 1,
         "claims": [
-            {"id": line.claim.id, "verdict": line.standing.verdict, "reason": line.standing.reason} for line in ledger
+            {
+                "id": line.claim.id,
+                "verdict": line.standing.verdict,
+                "reason": line.standing.reason,
+                "reproduced": line.standing.reproduced,
+                "difference": line.standing.difference,
+            }
+            for line in ledger
         ],
         "cells": [
             {

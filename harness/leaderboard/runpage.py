@@ -12,11 +12,11 @@ from markupsafe import Markup
 
 from harness.leaderboard import plots
 from harness.leaderboard.folder import put
-from harness.leaderboard.reading import FILES, RunData, is_plain_file
+from harness.leaderboard.reading import FILES, Points, RunData
 from harness.leaderboard.recordfacts import cost_facts, data_facts, identity_facts, protocol_facts, weight_facts
 from harness.leaderboard.render import render
 from harness.leaderboard.summary import RunSummary, metric_name, unit_text
-from harness.leaderboard.text import bytes_size, number
+from harness.leaderboard.text import bytes_size, number, slug
 from harness.leaderboard.words import CHECKS, UNCHECKED
 from harness.records.cases import CaseRow
 from harness.records.schema import Metric
@@ -49,14 +49,16 @@ def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dic
     """Write the page into ``folder/runs/<run_id>/`` with copies of the record's files and pictures."""
     home = folder / "runs" / summary.run_id
     record = data.record
-    (home / "slices").mkdir(parents=True) if data.pictures else home.mkdir(parents=True)
+    (home / "slices" if data.pictures else home).mkdir(parents=True, exist_ok=True)
     files = []
+    contents = {"record.json": data.opened.text.encode(), **data.opened.files}
     for name in FILES:
-        if is_plain_file(data.folder / name):
-            shutil.copyfile(data.folder / name, home / name)
-            files.append((name, bytes_size((home / name).stat().st_size)))
-    for name in data.pictures:
-        shutil.copyfile(data.folder / "slices" / name, home / "slices" / name)
+        if name in contents:
+            (home / name).write_bytes(contents[name])
+            files.append((name, bytes_size(len(contents[name]))))
+    slices = [_slice(data.opened.folder / "slices" / name) for name in data.pictures]
+    for name, shown in zip(data.pictures, slices, strict=True):
+        shutil.copyfile(data.opened.folder / "slices" / name, home / "slices" / shown["name"])
     page = render(
         "run.html",
         depth=2,
@@ -71,7 +73,7 @@ def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dic
         names={metric.id: metric_name(metric.id) for metric in record.metrics},
         units={metric.id: unit_text(metric) for metric in record.metrics},
         scores=[score_table(data, metric, f"strip{i}") for i, metric in enumerate(record.metrics)],
-        slices=[_slice(data.folder / "slices" / name) for name in data.pictures],
+        slices=slices,
         **_curves(data, record.model.init),
         **_loading(data),
         weights=weight_facts(record),
@@ -106,7 +108,7 @@ def _lead(summary: RunSummary) -> str:
 
 def score_table(data: RunData, metric: Metric, ident: str) -> ScoreTable:
     """Lay one metric out as cases by classes, the worst cases first where not all are shown."""
-    table = data.table(metric.id)
+    table = data.tables.get(metric.id, {})
     classes = data.classes
     per_class = {name: metric.per_class[name] for name in classes if name in metric.per_class}
     digits = 3 if metric.unit == "fraction" else 2
@@ -159,22 +161,23 @@ def _cell(row: CaseRow | None, metric: Metric, digits: int) -> tuple[str, int, s
 
 def _curves(data: RunData, init: str) -> dict[str, Any]:
     tone = "a" if init == "pretrained" else "b"
+    loss, validation = data.curves
     return {
-        "curve": plots.curves([plots.Curve("loss", data.loss, tone)], "Training loss", "loss"),
-        "curve_rows": _point_rows(data.loss),
-        "validation": plots.curves([plots.Curve("metric", data.validation, tone)], "Validation", "val"),
-        "validation_rows": _point_rows(data.validation),
+        "curve": plots.curves([plots.Curve("loss", loss, tone)], "Training loss", "loss"),
+        "curve_rows": _point_rows(loss),
+        "validation": plots.curves([plots.Curve("metric", validation, tone)], "Validation", "val"),
+        "validation_rows": _point_rows(validation),
     }
 
 
-def _point_rows(points: list[tuple[float, float]], most: int = 60) -> list[tuple[str, str]]:
+def _point_rows(points: Points, most: int = 60) -> list[tuple[str, str]]:
     """Return at most ``most`` points of a curve as text, the last always among them."""
     step = max(1, math.ceil(len(points) / most))
     return [(f"{at:.0f}", number(value, 4)) for at, value in points[::-1][::step][::-1]]
 
 
 def _loading(data: RunData) -> dict[str, Any]:
-    counts, encoder = (data.loading or {}).get("counts"), (data.loading or {}).get("encoder")
+    counts, encoder = data.loading.get("counts"), data.loading.get("encoder")
     if not isinstance(counts, dict) or not isinstance(encoder, dict):
         return {"loading": None, "loading_sentence": ""}
     fraction = encoder.get("fraction")
@@ -187,11 +190,12 @@ def _loading(data: RunData) -> dict[str, Any]:
 
 def _slice(path: Path) -> dict[str, Any]:
     """Describe a picture by its name, such as ``best_pt_100.png``, and by the size in its header."""
-    header = path.read_bytes()[16:24]
+    with path.open("rb") as stream:
+        header = stream.read(24)[16:]
     which, _, case = path.stem.partition("_")
     label = f"{which}: {case}" if case else which
     return {
-        "name": path.name,
+        "name": f"{slug(path.stem)}.png",  # a stranger's name never becomes a file of the board
         "alt": f"Slices of the {which} case {case}, with contours of reference and prediction",
         "caption": label,
         "width": int.from_bytes(header[:4], "big"),

@@ -11,7 +11,7 @@ from harness.leaderboard.pages import Board, write_pages
 __all__ = ["build"]
 
 
-def build(runs: Sequence[Path], out: Path) -> Path:
+def build(runs: Sequence[Path], out: Path, *, workers: int | None = None) -> Path:
     """Build the board.
 
     Parameters
@@ -20,6 +20,8 @@ def build(runs: Sequence[Path], out: Path) -> Path:
         Folders that are searched for records, at any depth.
     out : Path
         The board's folder. An earlier board there is replaced at once when the new one is complete.
+    workers : int, optional
+        Processes for the pages of runs and cells; all processors by default, one where there are few pages.
 
     Returns
     -------
@@ -35,5 +37,5 @@ def build(runs: Sequence[Path], out: Path) -> Path:
     """
     board = Board.gather(runs)
     with new_board(out) as folder:
-        write_pages(board, folder)
+        write_pages(board, folder, workers)
     return out / "index.html"

@@ -1,4 +1,4 @@
-"""What the board keeps of a run once its page is written: small, so that memory does not grow with cases or classes."""
+"""What the board keeps of a run once its page is written: small, so that memory does not grow with classes or files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,22 @@ from harness.leaderboard.text import duration, number, utc_day
 from harness.leaderboard.words import STATUS, Word, word
 from harness.records.schema import Metric, Record
 
-__all__ = ["RunSummary", "case_scores", "cell_key", "metric_name", "summarise", "unit_text"]
+__all__ = ["Headline", "RunSummary", "cell_key", "metric_name", "summarise", "unit_text"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The first metric of a run."""
+
+    id: str
+    unit: str
+    higher_is_better: bool
+    value: float | None
+    ci95: tuple[float, float] | None
+    n_cases: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """One run in the lists of the board.
 
@@ -26,11 +38,14 @@ class RunSummary:
         Case id to score in the first metric: the mean over the classes that have a value.
     classes : dict of str to float
         Class name to its mean over cases in the first metric.
+    standing : str or None
+        What a confirmed objection made of the record: flagged, demoted, withdrawn.
     """
 
     run_id: str
     place: str
-    model: str
+    family: str
+    variant: str
     init: str
     dataset: str
     split: str
@@ -44,7 +59,7 @@ class RunSummary:
     evidence: tuple[str, ...]
     created: str
     cell: str
-    metric: Metric | None
+    metric: Headline | None
     scores: dict[str, float]
     classes: dict[str, float]
     seconds: float | None
@@ -53,6 +68,12 @@ class RunSummary:
     trust: int
     supersedes: str | None = None
     superseded: bool = False
+    standing: str | None = None
+
+    @property
+    def model(self) -> str:
+        """The weight set, ``family.variant``."""
+        return f"{self.family}.{self.variant}"
 
     @property
     def href(self) -> str:
@@ -60,9 +81,15 @@ class RunSummary:
         return f"runs/{self.run_id}/index.html"
 
     @property
+    def counts(self) -> bool:
+        """Whether the run speaks for its cell: complete, scored, neither replaced nor withdrawn."""
+        scored = self.status == "complete" and self.kind != "pretrain" and self.metric is not None
+        return scored and not self.superseded and self.standing != "withdrawn"
+
+    @property
     def status_word(self) -> Word:
-        """How the status looks."""
-        return word(STATUS, self.status)
+        """How the status looks; what became of a record later goes before how the run ended."""
+        return word(STATUS, self.standing or ("superseded" if self.superseded else self.status))
 
     @property
     def score(self) -> str:
@@ -87,7 +114,8 @@ def summarise(data: RunData, place: str) -> RunSummary:
     return RunSummary(
         run_id=record.run_id,
         place=place,
-        model=f"{record.model.id}.{record.model.variant}",
+        family=record.model.id,
+        variant=record.model.variant,
         init=record.model.init,
         dataset=record.dataset.id,
         split=record.split.id,
@@ -101,8 +129,8 @@ def summarise(data: RunData, place: str) -> RunSummary:
         evidence=record.evidence,
         created=record.created,
         cell=cell_key(record),
-        metric=metric,
-        scores=case_scores(data, metric) if metric else {},
+        metric=_headline(metric) if metric else None,
+        scores=_case_scores(data, metric) if metric else {},
         classes=_class_means(data, metric) if metric else {},
         seconds=sum(record.cost.wall.values()) if record.cost.wall else None,
         gpu_hours=record.cost.gpu_hours,
@@ -124,13 +152,17 @@ def cell_key(record: Record) -> str:
     return sha256_hex(canonical_json(parts))[:12]
 
 
-def case_scores(data: RunData, metric: Metric) -> dict[str, float]:
+def _headline(metric: Metric) -> Headline:
+    return Headline(metric.id, metric.unit, metric.higher_is_better, metric.value, metric.ci95, metric.n_cases)
+
+
+def _case_scores(data: RunData, metric: Metric) -> dict[str, float]:
     """Return case id to the mean over classes with a value; cases without any are left out (and counted elsewhere)."""
     scores = {}
-    for case, row in data.table(metric.id).items():
-        values = [cell.value for cell in row.values() if cell.value is not None and math.isfinite(cell.value)]
+    for case, row in data.tables.get(metric.id, {}).items():
+        values = [cell.value for cell in row.values() if cell.value is not None]
         if values:
-            scores[case] = sum(values) / len(values)
+            scores[case] = math.fsum(values) / len(values)
     return scores
 
 
@@ -144,12 +176,16 @@ def metric_name(record_id: str) -> str:
 
     >>> metric_name("dice.hard.native.v1"), metric_name("hd95.native.v1"), metric_name("nsd@2.native.v1")
     ('Dice', 'HD95', 'NSD@2')
+    >>> metric_name("mse.restoration_identity.v1")
+    'MSE (restoration identity)'
     """
-    stem = record_id.split(".")[0]
+    stem, *rest = record_id.split(".")
     known = {"dice": "Dice", "iou": "IoU"}
-    return known.get(stem, stem.upper() if len(stem) <= 6 else stem)
+    name = known.get(stem, stem.upper() if len(stem) <= 6 else stem)
+    kind = rest[0].replace("_", " ") if rest else ""
+    return name if kind in {"hard", "native", "resampled", "patch", ""} else f"{name} ({kind})"
 
 
-def unit_text(metric: Metric) -> str:
+def unit_text(metric: Headline | Metric) -> str:
     """Return the unit as it follows a number; a fraction has none."""
-    return "" if metric.unit == "fraction" else f" {metric.unit}"
+    return {"fraction": "", "squared_intensity": ""}.get(metric.unit, f" {metric.unit}")

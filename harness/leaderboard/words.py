@@ -49,6 +49,8 @@ GAINS: Final[dict[str, Word]] = {
     "gain_confirmed": Word("gain confirmed", "up", "good", "The interval of the paired difference lies above zero."),
     "no_gain_seen": Word("no gain seen", "half", "plain", "The interval of the paired difference contains zero."),
     "loss": Word("loss", "down", "bad", "The interval of the paired difference lies below zero."),
+    "not_attempted": Word("gain not attempted", "ring", "mute", "No pair of twins under the same seed was run."),
+    "no_twin": Word("no twin", "ring", "mute", "Only one of the two starts was run, or never with the same seed."),
     "undecided": Word("too few cases", "ring", "mute", "Too few cases have a value in both twins for an interval."),
 }
 
@@ -59,6 +61,10 @@ STATUS: Final[dict[str, Word]] = {
     "out_of_memory": Word("out of memory", "cross", "bad", "The run needed more memory than there was."),
     "timed_out": Word("timed out", "cross", "bad", "The run was stopped by its time limit."),
     "partial": Word("partial", "half", "plain", "Some of the scored cases are missing."),
+    "superseded": Word("superseded", "slash", "mute", "A corrected record replaces this one."),
+    "flagged": Word("flagged", "alert", "warn", "An objection to this record was confirmed."),
+    "demoted": Word("demoted", "down", "warn", "A confirmed objection took this record out of the closed division."),
+    "withdrawn": Word("withdrawn", "cross", "mute", "Withdrawn: still visible, and left out of every comparison."),
 }
 
 CONFIDENCE: Final[dict[str, Word]] = {

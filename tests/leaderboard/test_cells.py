@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.leaderboard.cells import group
+from harness.leaderboard.cells import Cell, gain, group
 from harness.leaderboard.reading import read_run
 from harness.leaderboard.summary import summarise
 
@@ -18,7 +18,7 @@ def summary(demo_runs):
 
 def run(summary, init, seed, scores, **changes):
     value = sum(scores.values()) / len(scores) if scores else None
-    metric = summary.metric.model_copy(update={"value": value, **changes.pop("metric", {})})
+    metric = replace(summary.metric, value=value, **changes.pop("metric", {}))
     return replace(
         summary,
         init=init,
@@ -36,8 +36,8 @@ def scores(*values):
 
 
 def only(runs):
-    (cell,) = group(runs)
-    return cell
+    ((key, sides),) = group(runs)
+    return Cell(key, sides, gain(sides))
 
 
 def test_gain_is_the_mean_paired_difference(summary):
@@ -89,8 +89,8 @@ def test_only_common_cases_and_common_seeds_are_paired(summary):
 
 def test_several_seeds_use_both_levels(summary):
     runs = []
-    for seed, gain in enumerate((0.1, -0.1, 0.05)):
-        runs.append(run(summary, "pretrained", seed, scores(0.7 + gain, 0.8 + gain)))
+    for seed, more in enumerate((0.1, -0.1, 0.05)):
+        runs.append(run(summary, "pretrained", seed, scores(0.7 + more, 0.8 + more)))
         runs.append(run(summary, "scratch", seed, scores(0.7, 0.8)))
     cell = only(runs)
     assert cell.gain.seeds == 3
@@ -112,10 +112,18 @@ def test_one_case_is_too_few(summary):
     assert "1 case has a value" in cell.sentence
 
 
-def test_failed_superseded_and_pretraining_runs_make_no_cell(summary):
+def test_failed_superseded_withdrawn_and_pretraining_runs_make_no_cell(summary):
     kept = run(summary, "scratch", 0, scores(0.8, 0.9))
     assert (
-        group([replace(kept, status="diverged"), replace(kept, superseded=True), replace(kept, kind="pretrain")]) == []
+        group(
+            [
+                replace(kept, status="diverged"),
+                replace(kept, superseded=True),
+                replace(kept, kind="pretrain"),
+                replace(kept, standing="withdrawn"),
+            ]
+        )
+        == []
     )
 
 

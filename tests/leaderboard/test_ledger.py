@@ -6,7 +6,9 @@ import html
 import re
 
 from harness.cards.library import claims
-from harness.leaderboard.ledger import Standing, facets, lines, printed, siblings
+from harness.leaderboard.ledger import Line, facets, lines, printed, siblings
+from harness.leaderboard.standings import Standing, standings
+from harness.records.protocol import not_public
 
 
 def test_every_displayed_claim_is_one_line_and_the_unverified_are_nowhere(board):
@@ -29,33 +31,40 @@ def test_values_stand_as_printed(board):
         assert f"<b>{value}</b>" in row
         assert unit in html.unescape(row)
         assert claim.confidence in row
-        assert "not attempted" in row
+        assert "not attempted" in row or "not reproducible as published" in row
 
 
 def test_without_a_run_the_reason_is_said():
-    for line in lines(claims().results, {}, {"btcv"}):
-        assert line.standing.verdict == "not_attempted"
-        assert line.standing.reason
-    by_id = {line.claim.id: line.standing.reason for line in lines(claims().results, {}, {"btcv"})}
-    private = next(c for c in claims().results if c.split == "private")
-    assert "private data" in by_id[private.id]
-    ready = next(c for c in claims().results if c.dataset == "btcv" and c.split and "not" not in c.split)
-    assert by_id[ready.id] == "no run among these records"
+    found = standings(claims().results, (), {}, frozenset({"btcv"}))
+    assert set(found) == {claim.id for claim in claims().results}
+    assert {one.verdict for one in found.values()} == {"not_attempted", "not_reproducible_as_published"}
+    for claim in claims().results:
+        one = found[claim.id]
+        assert one.reason
+        assert (one.verdict == "not_reproducible_as_published") == (not_public(claim) is not None)
+        assert ("no data set card yet" in one.reason) == (claim.dataset != "btcv")
+        assert one.reproduced is one.difference is one.cell is None
 
 
-def test_what_cannot_be_compared_comes_last_and_has_no_difference():
-    first = min(claims().results, key=lambda c: (c.dataset, c.model.lower(), c.id))
-    standings = {first.id: Standing("not_comparable", "other split", reproduced=0.5)}
-    order = lines(claims().results, standings, set())
+def test_what_cannot_be_compared_comes_last():
+    found = standings(claims().results, (), {}, frozenset())
+    first = lines(claims().results, found)[0].claim
+    found[first.id] = Standing("not_comparable", "other split", reproduced=0.5)
+    order = lines(claims().results, found)
     assert order[-1].claim.id == first.id
-    assert order[-1].difference is None
-    standings = {first.id: Standing("reproduced", "", reproduced=0.5)}
-    line = next(line for line in lines(claims().results, standings, set()) if line.claim.id == first.id)
-    assert abs(line.difference - (0.5 - first.fraction)) < 1e-12
+    assert order[-1].difference == "—"
+
+
+def test_reproduced_stands_in_the_unit_of_the_claim():
+    percent = next(claim for claim in claims().results if claim.unit == "percent")
+    fraction = next(claim for claim in claims().results if claim.unit == "fraction")
+    standing = Standing("higher", "", reproduced=0.8123, difference=0.0123, low=0.01, high=0.02)
+    assert (Line(percent, standing).reproduced, Line(percent, standing).difference) == ("81.23 %", "+1.23 %")
+    assert (Line(fraction, standing).reproduced, Line(fraction, standing).interval) == ("0.8123", "+0.0100 to +0.0200")
 
 
 def test_facets_count_every_line_once():
-    rows = lines(claims().results, {}, set())
+    rows = lines(claims().results, standings(claims().results, (), {}, frozenset()))
     for facet in facets(rows):
         assert sum(count for *_, count in facet.options) == len(rows)
 

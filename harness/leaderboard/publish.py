@@ -1,0 +1,162 @@
+"""Writing the pages of runs and cells: many, alike and independent, so they are spread over the processors.
+
+Each record is read once; what stays in memory afterwards is its summary.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from harness.errors import HarnessError
+from harness.leaderboard.cellpage import write_cell_page
+from harness.leaderboard.cells import Cell, Side, gain, group
+from harness.leaderboard.gather import Broken, Found, explain
+from harness.leaderboard.reading import read_curves, read_run, said
+from harness.leaderboard.recordfacts import protocol_facts
+from harness.leaderboard.runpage import write_run_page
+from harness.leaderboard.summary import RunSummary, summarise
+from harness.progress import track
+from harness.records import crosscheck
+from harness.records.store import load
+from harness.records.verification import Finding, Verification
+
+__all__ = ["Published", "publish_cells", "publish_runs"]
+
+_WORTH_WORKERS: Final = 60  # below this many pages, starting another interpreter costs more than it saves
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of the records: runs with a page, and those that were refused."""
+
+    runs: tuple[RunSummary, ...]
+    refused: tuple[Broken, ...]
+    folders: dict[str, Path]
+
+
+def publish_runs(
+    found: Sequence[Found], standing: Mapping[str, str], folder: Path, counts: dict[str, str], workers: int
+) -> Published:
+    """Verify every record, write a page for each that holds, and compare them with one another.
+
+    Parameters
+    ----------
+    found : sequence of Found
+        Folders with records.
+    standing : mapping of str to str
+        Run id to what a confirmed objection made of it.
+    folder : Path
+        The board that is being written.
+    counts : dict of str to str
+        For the foot of the pages.
+    workers : int
+        Processes.
+    """
+    work = functools.partial(_publish, folder=folder, counts=counts)
+    runs: dict[str, RunSummary] = {}
+    joint: list[crosscheck.Summary] = []
+    folders: dict[str, Path] = {}
+    refused = []
+    for item, outcome in zip(found, _spread(work, found, "run pages", workers), strict=True):
+        if isinstance(outcome, Broken):
+            refused.append(outcome)
+        elif outcome[0].run_id not in runs:
+            summary, other = outcome
+            runs[summary.run_id] = _slim(summary, standing.get(summary.run_id))
+            folders[summary.run_id] = item.folder
+            joint.append(other)
+        else:  # the same run again, perhaps with other attestations: the first one found is the one that is shown
+            _publish(Found(folders[outcome[0].run_id], runs[outcome[0].run_id].place), folder, counts)
+    for run_id, findings in crosscheck.compare(joint).items():
+        held = _with_findings(runs[run_id], folders[run_id], findings, folder, counts)
+        if isinstance(held, Broken):
+            refused.append(held)
+            del runs[run_id], folders[run_id]
+    replaced = {run.supersedes for run in runs.values()}
+    final = [replace(run, superseded=True) if run.run_id in replaced else run for run in runs.values()]
+    return Published(
+        tuple(sorted(final, key=lambda r: (r.dataset, r.model, r.init, -1 if r.seed is None else r.seed, r.run_id))),
+        tuple(sorted(refused, key=lambda broken: broken.place)),
+        folders,
+    )
+
+
+def publish_cells(
+    runs: Sequence[RunSummary], folders: Mapping[str, Path], folder: Path, counts: dict[str, str], workers: int
+) -> list[Cell]:
+    """Compare the twins of every cell and write its page."""
+    tasks = []
+    for key, sides in group(runs):
+        first = [side.runs[0].run_id for side in sides]
+        tasks.append((key, sides, {run_id: folders[run_id] for run_id in first}))
+    work = functools.partial(_publish_cell, folder=folder, counts=counts)
+    return list(_spread(work, tasks, "cell pages", workers))
+
+
+def _publish(item: Found, folder: Path, counts: dict[str, str]) -> Broken | tuple[RunSummary, crosscheck.Summary]:
+    try:
+        data = read_run(item.folder)
+    except HarnessError as error:
+        return Broken(item.place, explain(error, item.folder))
+    summary = summarise(data, item.place)
+    write_run_page(data, summary, folder, counts)
+    return summary, crosscheck.summarise(data.opened)
+
+
+def _publish_cell(task: tuple[str, tuple[Side, ...], dict[str, Path]], folder: Path, counts: dict[str, str]) -> Cell:
+    key, sides, folders = task
+    cell = Cell(key, sides, gain(sides))
+    curves = {run_id: read_curves(_log(home))[0] for run_id, home in folders.items()}
+    facts: list[tuple[str, Any]] = protocol_facts(load(folders[cell.first.run_id]))
+    write_cell_page(cell, curves, facts, folder, counts)
+    return cell
+
+
+def _log(home: Path) -> bytes:
+    path = home / "log.jsonl"
+    return path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+
+
+def _slim(summary: RunSummary, standing: str | None) -> RunSummary:
+    """Share the names of cases and classes between runs, and note what became of the record."""
+    return replace(
+        summary,
+        standing=standing,
+        scores={sys.intern(name): value for name, value in summary.scores.items()},
+        classes={sys.intern(name): value for name, value in summary.classes.items()},
+    )
+
+
+def _with_findings(
+    summary: RunSummary, home: Path, findings: list[Finding], folder: Path, counts: dict[str, str]
+) -> RunSummary | Broken:
+    """Apply what only several records together show: an error takes the page away, the rest is written onto it."""
+    if any(finding.level == "error" for finding in findings):
+        shutil.rmtree(folder / "runs" / summary.run_id)
+        return Broken(summary.place, said(Verification(home, summary.run_id, tuple(findings), 0)))
+    data = read_run(home)
+    more = replace(data.verification, findings=(*data.verification.findings, *findings))
+    shutil.rmtree(folder / "runs" / summary.run_id)
+    write_run_page(replace(data, verification=more), summary, folder, counts)
+    return summary
+
+
+def _spread(work: Callable[[T], R], items: Sequence[T], what: str, workers: int) -> Iterator[R]:
+    """Yield the results in order, from this process where there is little to do."""
+    if workers < 2 or len(items) < _WORTH_WORKERS:
+        yield from track(map(work, items), what, total=len(items)) if items else ()
+        return
+    # A fresh interpreter per worker: forking a process that has threads (NumPy, progress bars) may deadlock.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        chunk = max(1, min(50, len(items) // (4 * workers)))
+        yield from track(pool.map(work, items, chunksize=chunk), what, total=len(items))
