@@ -28,7 +28,7 @@ COMMANDS = {
     "record": ("record", "verify or show records"),
     "leaderboard": ("leaderboard", "build the board from records, claims and cards"),
     "adapter": ("adapter", "the published network on one input, for parity with real weights"),
-    "weights": ("weights", "inspect a checkpoint file"),
+    "weights": ("weights", "list, fetch, verify, add, inspect or convert checkpoint files"),
 }
 
 
