@@ -14,6 +14,7 @@ from typing import Any
 from harness.errors import HarnessError
 
 __all__ = [
+    "TEMPORARY",
     "atomic_path",
     "canonical_json",
     "file_sha256",
@@ -22,6 +23,9 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+
+TEMPORARY = ".tmp-"  # what the name of a file starts with while it is being written
 
 
 @contextlib.contextmanager
@@ -37,7 +41,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tmp-", suffix="".join(target.suffixes[-2:]))
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY, suffix="".join(target.suffixes[-2:]))
         os.close(handle)
     except OSError as error:
         raise _cannot_write(target, error) from error

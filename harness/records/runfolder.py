@@ -22,7 +22,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from harness.errors import HarnessError
-from harness.files import write_json
+from harness.files import TEMPORARY, write_json
 
 __all__ = ["RunFolder", "claim_folder"]
 
@@ -108,6 +108,8 @@ def claim_folder(path: Path) -> Iterator[RunFolder]:
             f"Cannot write to {path}: {error.strerror}. Choose another folder with out=DIR or fix its permissions."
         ) from error
     try:
+        for torn in path.rglob(f"{TEMPORARY}*"):
+            torn.unlink(missing_ok=True)  # a killed process could not tidy up, and we are alone here now
         yield RunFolder(path)
     finally:
         lock.release()
