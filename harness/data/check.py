@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.cards.dataset import DatasetCard
+from harness.data.case import Case
+from harness.data.finding import Finding
 from harness.data.fingerprint import fingerprint
-from harness.data.inspection import CaseFacts, Finding, inspect_case
-from harness.data.layouts import Case
+from harness.data.inspection import CaseFacts, inspect_case
 from harness.errors import UserError
 from harness.progress import track
 
@@ -95,6 +96,7 @@ def check(card: DatasetCard, cases: Mapping[str, Case], *, needed: Iterable[str]
             if found is not None:
                 facts[case] = found
     findings += _doubles(facts)
+    findings += _presence(card, facts)
     findings.sort(key=lambda finding: finding.level != "error")  # stable: the order of cases stays
     return CheckReport(dataset=card.id, findings=tuple(findings), facts=facts)
 
@@ -104,6 +106,8 @@ def _against_splits(card: DatasetCard, cases: Mapping[str, Case], needed: frozen
         mend = "Complete the data set, or choose a split without this case."
         yield Finding(case, "error", "case", "it in the data set, as the split names it", "no file of it", mend)
     for split in card.splits:
+        if split.made is not None:
+            continue  # its parts follow from what is on disk
         named = {case for ids in split.parts.values() for case in ids}
         for what, ids, mend in (
             ("not on disk", named - set(cases) - needed, "The data set is incomplete, or the ids have another form."),
@@ -125,3 +129,15 @@ def _doubles(facts: Mapping[str, CaseFacts]) -> Iterator[Finding]:
         if twin != case:
             mend = "One patient under two ids can be in training and test at once; remove one."
             yield Finding(case, "error", "image", "one that no other case has", f"that of {twin}, voxel by voxel", mend)
+
+
+def _presence(card: DatasetCard, facts: Mapping[str, CaseFacts]) -> Iterator[Finding]:
+    """Yield labels that occur in another number of cases than the card says, where the set is complete."""
+    if len(facts) != card.num_cases:
+        return
+    for value, name in card.labels.items():
+        wanted = card.present_in.get(name)
+        found = sum(1 for known in facts.values() if known.label_histogram.get(value))
+        if wanted is not None and wanted != found:
+            mend = "Some labels were changed or renumbered; compare with the official release."
+            yield Finding(None, "warning", f"cases with {name}", str(wanted), str(found), mend)

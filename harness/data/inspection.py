@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.cards.dataset import DatasetCard
+from harness.data.case import Case
+from harness.data.finding import Finding
 from harness.data.fingerprint import file_hash, join_hashes
-from harness.data.layouts import Case
-from harness.data.reading import Volume, as_labels, read
+from harness.data.reading import Volume, read
+from harness.data.reference import Reference, read_reference
+from harness.data.rules import against_anatomy, against_known_faults, against_tissues
 from harness.errors import UserError
 from harness.grid import Grid
 
-__all__ = ["CaseFacts", "Finding", "Level", "inspect_case"]
+__all__ = ["CaseFacts", "inspect_case"]
 
-Level = Literal["error", "warning"]
 SAME_AFFINE = 1e-3  # entries of two affines may differ by this much; files round them differently
 _BLOCK = 1 << 22
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong: where, what was expected, what was found, and how to mend it.
-
-    ``case`` is None for what concerns the data set as a whole.
-    """
-
-    case: str | None
-    level: Level
-    what: str
-    expected: str
-    found: str
-    mend: str
-
-    def __str__(self) -> str:
-        place = f"case {self.case}: " if self.case is not None else ""
-        return f"{place}{self.what}; expected {self.expected}, found {self.found}. {self.mend}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +41,8 @@ class CaseFacts:
         Voxels per label value; empty without a label.
     ranges : tuple of (float, float)
         Lowest and highest value per channel.
+    not_annotated : tuple of int
+        Label values that nobody drew in this case: not absent, to be ignored.
     """
 
     shape: tuple[int, int, int]
@@ -67,6 +52,7 @@ class CaseFacts:
     label_sha256: str | None
     label_histogram: dict[int, int]
     ranges: tuple[tuple[float, float], ...]
+    not_annotated: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; the label values become text, as JSON has it."""
@@ -85,6 +71,7 @@ def inspect_case(card: DatasetCard, case: Case) -> tuple[CaseFacts | None, tuple
     """
     findings: list[Finding] = []
     grid: Grid | None = None
+    first: NDArray[Any] | None = None
     hashes: list[str] = []
     ranges: list[tuple[float, float]] = []
     for path in case.images:
@@ -94,49 +81,58 @@ def inspect_case(card: DatasetCard, case: Case) -> tuple[CaseFacts | None, tuple
             findings.append(_unreadable(case, "image", error))
             continue
         hashes.append(file_hash(volume))
-        findings += _geometry(card, case, volume) if grid is None else _same_grid(case, volume, grid)
+        findings += _geometry(card, case, volume) if grid is None else _same_grid(case, volume.grid, grid, path.name)
         grid = grid or volume.grid
         channels = [volume.data] if volume.data.ndim == 3 else list(np.moveaxis(volume.data, 3, 0))
+        if first is None and card.tissues:
+            first = channels[0]
         for channel in channels:
             low, high, strange = _range(channel)
             ranges.append((low, high))
             findings += _values(card, case, volume, low, high, strange)
-    if not findings and len(ranges) != len(card.channels):
+    if len(hashes) == len(case.images) and len(ranges) != len(card.channels):
         mend = "Check that these are the files of this data set."
         findings.append(
             Finding(case.id, "error", "number of channels", str(len(card.channels)), str(len(ranges)), mend)
         )
 
-    histogram: dict[int, int] = {}
-    label_hash = None
-    unread = len(hashes) < len(case.images)
-    if case.label is not None:
-        try:
-            volume = read(case.label)
-            label_hash = file_hash(volume)
-            labels = as_labels(volume)
-            histogram = _histogram(labels)
-            findings += [] if grid is None else _same_grid(case, volume, grid)
-            findings += _labels(card, case, histogram)
-            findings += _left_and_right(card, case, labels, volume.grid, histogram)
-        except UserError as error:
-            findings.append(_unreadable(case, "label", error))
-            unread = True
-    elif card.task != "unlabelled":
-        mend = "Complete the data set, or leave the case out of the folder and of the split."
-        findings.append(Finding(case.id, "error", "label", "a label file", "none", mend))
-    if unread or grid is None:
+    reference, histogram, wrong = _inspect_reference(card, case, grid, first)
+    findings += wrong
+    if len(hashes) < len(case.images) or grid is None or (case.label is not None and reference is None):
         return None, tuple(findings)
     facts = CaseFacts(
         shape=grid.shape,
         spacing=grid.spacing,
         axcodes=grid.axcodes,
         image_sha256=join_hashes(hashes),
-        label_sha256=label_hash,
+        label_sha256=None if reference is None else reference.sha256,
         label_histogram=histogram,
         ranges=tuple(ranges),
+        not_annotated=() if reference is None else tuple(sorted(reference.not_annotated)),
     )
     return facts, tuple(findings)
+
+
+def _inspect_reference(
+    card: DatasetCard, case: Case, grid: Grid | None, image: NDArray[Any] | None
+) -> tuple[Reference | None, dict[int, int], list[Finding]]:
+    """Read the labels of a case once; ``grid`` and ``image`` are those of its first image, where that could be read."""
+    if case.label is None:
+        mend = "Complete the data set, or leave the case out of the folder and of the split."
+        missing = Finding(case.id, "error", "label", "a label file", "none", mend)
+        return None, {}, [] if card.task == "unlabelled" else [missing]
+    try:
+        reference = read_reference(case, hashed=True, keep_unknown=True)
+    except UserError as error:
+        return None, {}, [_unreadable(case, "label", error)]
+    histogram = _histogram(reference.labels)
+    findings = list(_labels(card, case, histogram, reference.unknown or {}))
+    findings += against_anatomy(card, case.id, reference.labels, reference.grid, histogram)
+    if grid is not None:
+        findings += _same_grid(case, reference.grid, grid, case.label.name)
+    if image is not None and image.shape == reference.labels.shape:
+        findings += against_tissues(card.tissues, card, case.id, image, reference.labels)
+    return reference, histogram, findings
 
 
 def _unreadable(case: Case, what: str, error: UserError) -> Finding:
@@ -145,6 +141,7 @@ def _unreadable(case: Case, what: str, error: UserError) -> Finding:
 
 def _geometry(card: DatasetCard, case: Case, volume: Volume) -> Iterator[Finding]:
     """Yield what is odd about the grid of the first image; ranges are for plausibility, so they only warn."""
+    yield from against_known_faults(card, case.id, volume.grid)
     for name, values, bounds in (
         ("spacing in mm", volume.grid.spacing, card.ranges.spacing),
         ("shape", volume.grid.shape, card.ranges.shape),
@@ -162,15 +159,14 @@ def _geometry(card: DatasetCard, case: Case, volume: Volume) -> Iterator[Finding
         yield Finding(case.id, "warning", "qform and sform", "one place for each voxel", f"{apart:.3g} mm apart", mend)
 
 
-def _same_grid(case: Case, volume: Volume, grid: Grid) -> Iterator[Finding]:
+def _same_grid(case: Case, other: Grid, grid: Grid, name: str) -> Iterator[Finding]:
     mend = "Nothing is resampled or copied silently: export the files of the case on one grid."
-    if volume.grid.shape != grid.shape:
-        what = f"shape of {volume.path.name}"
-        yield Finding(case.id, "error", what, f"{grid.shape}, as the first image", f"{volume.grid.shape}", mend)
-    elif not np.allclose(volume.grid.matrix, grid.matrix, rtol=0, atol=SAME_AFFINE):
-        found = f"voxels up to {volume.grid.difference(grid):.3g} mm away, axes {volume.grid.axcodes}"
+    if other.shape != grid.shape:
+        yield Finding(case.id, "error", f"shape of {name}", f"{grid.shape}, as the first image", f"{other.shape}", mend)
+    elif not np.allclose(other.matrix, grid.matrix, rtol=0, atol=SAME_AFFINE):
+        found = f"voxels up to {other.difference(grid):.3g} mm away, axes {other.axcodes}"
         expected = f"the grid of the first image, axes {grid.axcodes}"
-        yield Finding(case.id, "error", f"affine of {volume.path.name}", expected, found, mend)
+        yield Finding(case.id, "error", f"affine of {name}", expected, found, mend)
 
 
 def _values(card: DatasetCard, case: Case, volume: Volume, low: float, high: float, strange: int) -> Iterator[Finding]:
@@ -189,38 +185,19 @@ def _values(card: DatasetCard, case: Case, volume: Volume, low: float, high: flo
         )
 
 
-def _labels(card: DatasetCard, case: Case, histogram: dict[int, int]) -> Iterator[Finding]:
-    unknown = sorted(set(histogram) - set(card.labels))
-    if unknown:
-        found = ", ".join(f"{value} ({histogram[value]} voxels)" for value in unknown[:8])
-        mend = "Check that these are the labels of this data set, numbered as the card says."
-        yield Finding(case.id, "error", "label values", f"{_spans(sorted(card.labels))}", found, mend)
+def _labels(
+    card: DatasetCard, case: Case, histogram: Mapping[int, int], unlisted: Mapping[int, int]
+) -> Iterator[Finding]:
+    """Yield label values that are not the card's, with the cause where the card knows it."""
+    strange = {**{value: count for value, count in histogram.items() if value not in card.labels}, **unlisted}
+    if strange:
+        found = ", ".join(f"{value} ({strange[value]} voxels)" for value in sorted(strange)[:8])
+        hints = [card.label_hints[value] for value in sorted(strange) if value in card.label_hints]
+        mend = " ".join(hints) or "Check that these are the labels of this data set, numbered as the card says."
+        yield Finding(case.id, "error", "label values", _spans(sorted(card.remap or card.labels)), found, mend)
     if not any(count for value, count in histogram.items() if value != 0):
         mend = "Check that this is right: the case teaches and tests nothing but background."
         yield Finding(case.id, "warning", "label", "at least one labelled voxel", "background only", mend)
-
-
-def _left_and_right(
-    card: DatasetCard, case: Case, labels: NDArray[Any], grid: Grid, histogram: dict[int, int]
-) -> Iterator[Finding]:
-    """Yield every pair of labels ``right_x`` and ``left_x`` that lie on each other's side of the patient."""
-    value_of = {name: value for value, name in card.labels.items()}
-    for name, right in value_of.items():
-        left = value_of.get("left_" + name.removeprefix("right_"))
-        if not name.startswith("right_") or left is None or not (histogram.get(right) and histogram.get(left)):
-            continue
-        x_right, x_left = (_centre(labels == value, grid)[0] for value in (right, left))
-        if x_right <= x_left:  # in RAS+ the first coordinate grows towards the patient's right
-            mend = "Image or label was flipped without its affine, or the numbers are swapped."
-            found = f"it {x_left - x_right:.1f} mm to the left"
-            yield Finding(case.id, "error", f"side of {name}", f"it to the right of left_{name[6:]}", found, mend)
-
-
-def _centre(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
-    """Return the centre of a mask in RAS+ mm."""
-    voxels = np.argwhere(mask).mean(axis=0)
-    centre: NDArray[np.float64] = grid.matrix[:3, :3] @ voxels + grid.matrix[:3, 3]
-    return centre
 
 
 def _range(data: NDArray[Any]) -> tuple[float, float, int]:

@@ -15,7 +15,7 @@ import pytest
 from harness.cards.base import parse
 from harness.cards.dataset import DatasetCard
 from harness.cards.library import dataset_card
-from harness.data import inspection
+from harness.data import inspection, reference
 from harness.data.check import check
 from harness.data.layouts import find_cases
 from harness.data.reading import read
@@ -279,7 +279,7 @@ def test_left_and_right_that_are_swapped(card, folder):
     assert report(sided(card, swapped=False), folder).findings == ()
     found = report(sided(card, swapped=True), folder)
     assert [finding.case for finding in found.errors] == ["case000", "case001", "case002", "case003"]
-    assert all(finding.what == "side of right_x" for finding in found.errors)
+    assert all(finding.what == "place of right_x" for finding in found.errors)
 
 
 def test_an_absent_side_is_no_fault(card, folder):
@@ -357,6 +357,7 @@ def test_every_file_is_opened_once(card, folder, monkeypatch):
         return read(path, **arguments)
 
     monkeypatch.setattr(inspection, "read", counting)
+    monkeypatch.setattr(reference, "read", counting)
     report(card, folder)
     assert set(opened.values()) == {1}
     assert len(opened) == 8
