@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["cells", "linear_probe", "untrained"]
+from harness.pretraining.cubes import CubeSampler
+from harness.pretraining.randomness import sample_state
+from harness.pretraining.volumes import Volumes, cut
+
+__all__ = ["cells", "labelled_cells", "linear_probe", "untrained"]
 
 _RIDGE = 1e-2
 
@@ -60,6 +64,35 @@ def linear_probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> f
     asked = torch.cat([(probes - mean) / scale, torch.ones(len(probes), 1, dtype=torch.float64)], 1)
     answer = known[(asked @ solution).argmax(1)]
     return torch.stack([(answer[truth == value] == value).double().mean() for value in shared]).mean().item()
+
+
+def labelled_cells(
+    encode: Callable[[Tensor], Tensor], sampler: CubeSampler, volumes: Volumes, cases: Sequence[str], count: int
+) -> tuple[Tensor, Tensor]:
+    """Return `cells` of the same ``count`` random cubes of each labelled case.
+
+    Parameters
+    ----------
+    encode : callable
+        Maps (1, channel, a, b, c) to features (1, width, ...).
+    sampler : CubeSampler
+        Says how cubes are drawn.
+    volumes : Volumes
+        Where the labels are.
+    cases : sequence of str
+        Ids that have labels.
+    count : int
+        Cubes per case.
+    """
+    parts = []
+    for case in cases:
+        label = volumes[case].label
+        assert label is not None
+        for turn in range(count):
+            cube = sampler.draw_from(case, sample_state(0, f"probe {case}", turn))
+            truth = cut(label[None], cube.start, cube.data.shape[1:], (0,))
+            parts.append(cells(encode(torch.from_numpy(cube.data)[None]), torch.from_numpy(truth)))
+    return torch.cat([features for features, _ in parts]), torch.cat([labels for _, labels in parts])
 
 
 def untrained(make: Callable[[], nn.Module]) -> nn.Module:

@@ -20,6 +20,7 @@ __all__ = ["RECIPES", "make_task", "settings"]
 
 RECIPES: Mapping[str, tuple[str, str, str]] = {
     "models_genesis": ("harness.pretraining.genesis", "Genesis", "GenesisTask"),
+    "brainsegfounder": ("harness.pretraining.brainsegfounder", "BrainSegFounder", "BrainSegFounderTask"),
     "med3d": ("harness.pretraining.med3d", "Med3D", "Med3DTask"),
     "volume_fusion": ("harness.pretraining.volume_fusion", "VolumeFusion", "VolumeFusionTask"),
     "volume_fusion_2023": ("harness.pretraining.volume_fusion", "VolumeFusion2023", "VolumeFusion2023Task"),
