@@ -22,6 +22,7 @@ from harness.data.contract import Meeting
 from harness.data.fingerprint import fingerprint
 from harness.data.layouts import Case
 from harness.data.reading import as_labels, read
+from harness.data.reference import read_reference
 from harness.data.splits import ResolvedSplit
 from harness.files import file_sha256
 from harness.pretraining.seen import FILE_NAME as SEEN_FILE
@@ -160,12 +161,12 @@ def _draw_slices(folder: RunFolder, facts: Facts, rows: list[CaseRow]) -> None:
     chosen = choose(rows, first.record_id, higher_is_better=first.higher_is_better)
     for role, case in chosen.items():
         files = facts.cases[case]
-        image, reference = read(files.images[0]), read(files.label or files.images[0])
+        image = read(files.images[0])
         write_slices(
             folder.record / "slices",
             f"{role}_{case}",
             image.data if image.data.ndim == 3 else image.data[..., 0],
-            as_labels(reference),
+            read_reference(files).labels,
             as_labels(read(folder.predictions / f"{case}.nii.gz")),
             image.grid.spacing,
             _picture_window(facts),
@@ -215,6 +216,7 @@ def _dataset(facts: Facts) -> fields.Dataset:
         n_cases=fields.CaseCounts(train=len(split.train), val=len(split.val), test=len(split.test)),
         label_map={str(value): name for value, name in data.labels.items()},
         regions=data.regions,
+        remap={str(stored): value for stored, value in data.remap.items()} or None,
         excluded=(),
     )
 

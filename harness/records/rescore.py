@@ -12,6 +12,7 @@ import numpy as np
 from harness.data.fingerprint import label_map_sha256
 from harness.data.layouts import Case, find_cases
 from harness.data.reading import as_labels, read
+from harness.data.reference import Reference, read_reference
 from harness.data.roots import data_root as find_root
 from harness.data.volume import Volume
 from harness.errors import HarnessError
@@ -73,10 +74,14 @@ def _case(opened: Opened, case: Case | None, rows: list[CaseRow], path: Path) ->
         yield Finding(6, "error", name, "the data set has no reference of this case")
         return
     try:
-        predicted, reference = read(path), read(case.label)
-        labels, truth = as_labels(predicted), _remapped(as_labels(reference), opened.record.dataset.remap)
+        predicted, reference = read(path), read_reference(case)
+        labels = as_labels(predicted)
     except HarnessError as error:
         yield Finding(6, "error", name, f"cannot be scored again: {error}".replace(str(path.parent), "predictions"))
+        return
+    remap = {int(stored): value for stored, value in (opened.record.dataset.remap or {}).items()}
+    if remap != dict(case.remap):
+        yield Finding(6, "error", name, f"labels were renumbered {remap}; the data set card says {dict(case.remap)}")
         return
     if label_map_sha256(labels) != rows[0].prediction_sha256:
         yield Finding(6, "error", name, "the label map is not the one that was scored: its hash differs")
@@ -84,10 +89,10 @@ def _case(opened: Opened, case: Case | None, rows: list[CaseRow], path: Path) ->
     if misfit:
         yield Finding(6, "error", name, f"prediction and reference do not lie on one grid: {misfit}")
         return
-    yield from _compare(opened, rows, labels, truth, reference.grid.spacing)
+    yield from _compare(opened, rows, labels, reference.labels, reference.grid.spacing)
 
 
-def _misfit(predicted: Volume, reference: Volume) -> str | None:
+def _misfit(predicted: Volume, reference: Reference) -> str | None:
     if predicted.grid.shape != reference.grid.shape:
         return f"shapes {predicted.grid.shape} and {reference.grid.shape}"
     corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in reference.grid.shape), 1]
@@ -123,12 +128,3 @@ def _compare(
             yield Finding(6, "error", place, f"the counts are {other[6:11]}, not {row[6:11]}")
         elif differ(row.value, other.value):
             yield Finding(6, "error", place, f"scoring again gives {other.value}, not {row.value}")
-
-
-def _remapped(labels: Any, remap: dict[str, int] | None) -> Any:
-    if not remap:
-        return labels
-    made = labels.copy()
-    for stored, value in remap.items():
-        made[labels == int(stored)] = value
-    return made

@@ -17,7 +17,8 @@ from torch import nn
 from harness.data.cache import Cache
 from harness.data.fingerprint import label_map_sha256
 from harness.data.layouts import Case
-from harness.data.reading import read, write_labels
+from harness.data.reading import write_labels
+from harness.data.reference import read_reference
 from harness.inference.native import restore, to_labels
 from harness.inference.settings import Inference
 from harness.inference.sliding_window import predict_logits
@@ -65,13 +66,12 @@ class Evaluator:
 
     def score(self, prediction: NDArray[np.integer[Any]], case: str, metrics: Sequence[str]) -> list[Row]:
         """Return one row per class and metric, as `harness.scoring.score` gives them, with the case's id."""
-        where = self.cases[case].label
-        if where is None:
-            raise ValueError(f"case {case} has no reference to be scored against")
-        reference = read(where)
+        reference = read_reference(self.cases[case])
         classes = {name: list(values) for name, values in self.classes.items()}
-        rows = score(prediction, reference.data.astype(np.int32), reference.grid.spacing, classes, list(metrics))
-        return [{**row, "case_id": case, "spacing": reference.grid.spacing} for row in rows]
+        undrawn = [name for name, values in classes.items() if reference.not_annotated.intersection(values)]
+        spacing = reference.grid.spacing
+        rows = score(prediction, reference.labels, spacing, classes, list(metrics), not_annotated=undrawn)
+        return [{**row, "case_id": case, "spacing": spacing} for row in rows]
 
     def mean_dice(self, network: nn.Module, cases: Sequence[str]) -> float:
         """Return the mean over cases of the mean Dice over classes; what is empty in both counts nowhere."""

@@ -24,6 +24,8 @@ class Scan:
     spacing: tuple[float, ...]
     image_sha256: str
     label_sha256: str | None
+    structures: tuple[tuple[int, Path], ...] = ()
+    remap: tuple[tuple[int, int], ...] = ()
 
 
 class Scans:
