@@ -113,8 +113,8 @@ def _read_torch(path: Path) -> Any:
         what = named[0] if named else detail[0]
         raise UserError(
             f"{path} is not a file of tensors and plain values, so it was refused and nothing in it was executed "
-            f"({what[:200]}). If you trust where it comes from, `harness weights convert {path} OUT.safetensors` reads it "
-            "in a process without network and keeps its tensors."
+            f"({what[:200]}). If you trust where it comes from, `harness weights convert {path} OUT.safetensors` reads "
+            "it in a process without network and keeps its tensors."
         ) from error
     except _DAMAGED as error:
         what = (str(error) or type(error).__name__).splitlines()[0][:200]
