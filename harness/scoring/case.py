@@ -94,7 +94,7 @@ def score(
     rows = []
     for name, facts in facts_of:
         if rules and name in drawn:
-            masks = np.isin(prediction, members[name]), np.isin(reference, members[name])
+            masks = _mask(prediction, members[name]), _mask(reference, members[name])
             lesions = {rule: lesion_values(rule, *masks, spacing) for rule in rules}
             facts = dataclasses.replace(facts, lesions=lesions)
         common = {
@@ -111,3 +111,11 @@ def score(
             number = value(card, facts) if name in drawn else math.nan
             rows.append({"class": name, "metric": metric_id, "value": number, **common})
     return rows
+
+
+def _mask(labels: npt.NDArray[Any], members: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Return the voxels of a class in the labels' own memory order, without `numpy.isin`'s wide temporary arrays."""
+    mask = np.zeros_like(labels, bool)
+    for label in members:
+        mask |= labels == label
+    return mask

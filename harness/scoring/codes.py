@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ Parallel = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
 _MOST_CLASSES = 64  # bits of a table entry
 _MOST_PATTERNS = 255  # codes beside 0, which means "in no class"
 _LONGEST_TABLE = 1 << 16
-_SLAB = 1 << 22  # voxels encoded at a time where NumPy does it: bounds the temporary arrays
+_SLAB = 1 << 20  # voxels encoded at a time: bounds the temporary arrays
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def _encode(array: npt.NDArray[Any], code_of: Mapping[int, int], parallel: Paral
     codes = np.zeros(array.shape, np.uint8)
     if not labels:
         return codes
+    native = array.dtype.newbyteorder("=")
     low, high = min(labels), max(labels)
     if high - low < _LONGEST_TABLE and high <= np.iinfo(np.int64).max:
         from harness.scoring.kernels import encode
@@ -111,18 +113,22 @@ def _encode(array: npt.NDArray[Any], code_of: Mapping[int, int], parallel: Paral
         table = np.zeros(high - low + 1, np.uint8)
         for label, code in labels.items():
             table[label - low] = code
-        source = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).ravel()
-        target = codes.ravel()
-        parallel(
-            encode,
-            [(source[s : s + _SLAB], low, table, target[s : s + _SLAB]) for s in range(0, source.size, _SLAB)],
-        )
-        return codes
-    keys = np.array(sorted(labels), array.dtype.newbyteorder("="))
-    values = np.array([labels[int(key)] for key in keys], np.uint8)
-    planes = max(1, _SLAB // max(1, array[0].size))
-    for start in range(0, array.shape[0], planes):
-        slab = array[start : start + planes]
-        place = np.minimum(np.searchsorted(keys, slab), keys.size - 1)
-        codes[start : start + planes] = np.where(keys[place] == slab, values[place], 0)
+
+        def work(start: int, stop: int) -> None:
+            # Only a slab at a time is brought into C order and native bytes, so that nothing large is copied.
+            source = np.ascontiguousarray(array[start:stop], native)
+            encode(source.ravel(), low, table, codes[start:stop].ravel())
+
+    else:
+        keys = np.array(sorted(labels), native)
+        values = np.array([labels[int(key)] for key in keys], np.uint8)
+
+        def work(start: int, stop: int) -> None:
+            slab = array[start:stop]
+            place = np.minimum(np.searchsorted(keys, slab), keys.size - 1)
+            codes[start:stop] = np.where(keys[place] == slab, values[place], 0)
+
+    planes = max(1, _SLAB // array[0].size)
+    edges = [*range(0, array.shape[0], planes), array.shape[0]]
+    parallel(work, list(itertools.pairwise(edges)))
     return codes

@@ -5,7 +5,9 @@ SciPy does the work where it can and is imported by the functions, so that impor
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,14 +177,14 @@ def two_level_interval(
     if degenerate is not None:
         return degenerate
     n_seeds, n_cases = table.shape
-    rng = np.random.default_rng(seed)
-    draws = []
     batch = max(1, _BATCH_NUMBERS // (n_seeds + n_cases))
-    for start in range(0, n_resamples, batch):
-        size = min(batch, n_resamples - start)
-        seed_weights = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=size) / n_seeds
-        case_weights = rng.multinomial(n_cases, np.full(n_cases, 1 / n_cases), size=size) / n_cases
-        draws.append(np.einsum("ij,ij->i", seed_weights @ table, case_weights))
+    if n_resamples <= batch:
+        drawn: Iterable[tuple[Values, Values]] = [_seeded_weights(n_seeds, n_cases, n_resamples, seed)]
+    else:
+        rng = np.random.default_rng(seed)
+        sizes = (min(batch, n_resamples - start) for start in range(0, n_resamples, batch))
+        drawn = (_weights(n_seeds, n_cases, size, rng) for size in sizes)
+    draws = [np.einsum("ij,ij->i", of_seeds @ table, of_cases) for of_seeds, of_cases in drawn]
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(draws), [tail, 1 - tail])
     return Interval(
@@ -195,3 +197,16 @@ def two_level_interval(
         n_resamples=n_resamples,
         seed=seed,
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _seeded_weights(n_seeds: int, n_cases: int, size: int, seed: int) -> tuple[Values, Values]:
+    """Return `_weights` from a fresh generator: a board asks for the same draws once per cell."""
+    return _weights(n_seeds, n_cases, size, np.random.default_rng(seed))
+
+
+def _weights(n_seeds: int, n_cases: int, size: int, rng: np.random.Generator) -> tuple[Values, Values]:
+    """Draw how often each seed and each case is taken, as shares; shapes (size, seeds) and (size, cases)."""
+    of_seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=size) / n_seeds
+    of_cases = rng.multinomial(n_cases, np.full(n_cases, 1 / n_cases), size=size) / n_cases
+    return of_seeds, of_cases

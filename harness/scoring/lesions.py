@@ -41,26 +41,21 @@ def lesion_values(rule: str, prediction: Mask, reference: Mask, spacing: Spacing
     spacing : sequence of 3 floats
         mm per array axis.
     """
-    box = _box_around(prediction, reference, RULES[rule].margin)
-    return RULES[rule].compute(prediction[box], reference[box], spacing)
+    box = _box_around(prediction, reference)
+    ours, theirs = (np.ascontiguousarray(mask[box]) for mask in (prediction, reference))
+    return RULES[rule](ours, theirs, spacing)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A rule and how many voxels around both masks it looks at."""
+def _box_around(first: Mask, second: Mask) -> tuple[slice, ...]:
+    """Return the smallest box around both masks; one voxel if both are empty.
 
-    compute: Callable[[Mask, Mask, Spacing], Values]
-    margin: int = 0
-
-
-def _box_around(first: Mask, second: Mask, margin: int) -> tuple[slice, ...]:
-    """Return the smallest box around both masks, widened by a margin inside the array; one voxel if both are empty."""
+    No rule needs a margin: whatever dilation adds or joins outside the box, it also adds or joins at its wall.
+    """
     box = []
     for axis in range(first.ndim):
         others = tuple(other for other in range(first.ndim) if other != axis)
         used = np.flatnonzero(first.any(axis=others) | second.any(axis=others))
-        low, high = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 1)
-        box.append(slice(max(low - margin, 0), min(high + margin, first.shape[axis])))
+        box.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1))
     return tuple(box)
 
 
@@ -155,7 +150,7 @@ class Brats2023:
             tp += 1
             ours, theirs = np.isin(pred_labels, partners), reference & (groups == lesion)
             dice += 2 * np.count_nonzero(ours & theirs) / (np.count_nonzero(ours) + sizes[lesion])
-            box = _box_around(ours, theirs, 0)
+            box = _box_around(ours, theirs)
             hd95 += hd95_surfel(_distances(ours[box], theirs[box], spacing, surfels=True))
         fp = n_pred - int(np.count_nonzero(touching[1:].any(axis=0)))
         scored = tp + fn + fp
@@ -239,7 +234,7 @@ def _brats2024(prediction: Mask, reference: Mask, spacing: Spacing) -> Values:
     hd95, nsd = [], []
     for ref, pred in matched.pairs:
         ours, theirs = matched.pred_labels == pred, matched.ref_labels == ref
-        box = _box_around(ours, theirs, 0)
+        box = _box_around(ours, theirs)
         surface = _distances(ours[box], theirs[box], spacing, surfels=False)
         hd95.append(hd95_pooled(surface))
         nsd.append(nsd_directed_mean(surface, min(spacing)))
@@ -274,15 +269,15 @@ def _voronoi(prediction: Mask, reference: Mask, spacing: Spacing) -> Values:  # 
     return {"lesion_dice": float(np.mean(2 * shared / both))}
 
 
-RULES: dict[str, Rule] = {
-    "atlas2": Rule(functools.partial(_detection, connectivity=FACES)),
-    "isles22": Rule(functools.partial(_detection, connectivity=FACES_EDGES_CORNERS)),
-    "brats2023-gli": Rule(Brats2023(dilation=3, smallest_mm3=50), margin=3),
-    "brats2023-ssa": Rule(Brats2023(dilation=3, smallest_mm3=50), margin=3),
-    "brats2023-ped": Rule(Brats2023(dilation=3, smallest_mm3=50), margin=3),
-    "brats2023-men": Rule(Brats2023(dilation=1, smallest_mm3=50), margin=1),
-    "brats2023-met": Rule(Brats2023(dilation=1, smallest_mm3=2), margin=1),
-    "brats2024": Rule(_brats2024),
-    "panoptic-iou50": Rule(_panoptic),
-    "monai-component": Rule(_voronoi),
+RULES: dict[str, Callable[[Mask, Mask, Spacing], Values]] = {
+    "atlas2": functools.partial(_detection, connectivity=FACES),
+    "isles22": functools.partial(_detection, connectivity=FACES_EDGES_CORNERS),
+    "brats2023-gli": Brats2023(dilation=3, smallest_mm3=50),
+    "brats2023-ssa": Brats2023(dilation=3, smallest_mm3=50),
+    "brats2023-ped": Brats2023(dilation=3, smallest_mm3=50),
+    "brats2023-men": Brats2023(dilation=1, smallest_mm3=50),
+    "brats2023-met": Brats2023(dilation=1, smallest_mm3=2),
+    "brats2024": _brats2024,
+    "panoptic-iou50": _panoptic,
+    "monai-component": _voronoi,
 }

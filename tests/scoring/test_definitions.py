@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,13 @@ from harness.scoring.catalogue import CARDS, WITH_TOLERANCE
 from harness.scoring.definitions import EmptyRule
 
 ALL = [*CARDS, *(f"{family}@2.5" for family in WITH_TOLERANCE)]
-FROZEN = {
-    # A changed hash is a changed metric: raise the version instead of editing these.
-}
+FROZEN = json.loads((Path(__file__).parent / "data/definition_hashes.json").read_text(encoding="utf-8"))
+
+
+def test_published_definitions_never_change():
+    """A changed hash is a changed metric: give it a new version, and add its hash instead of editing one."""
+    current = {card.record_id: card.sha256 for card in (definition(i.replace("@2.5", "@2")) for i in ALL)}
+    assert current == FROZEN
 
 
 @pytest.mark.parametrize("metric_id", ALL)

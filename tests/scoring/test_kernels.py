@@ -157,3 +157,24 @@ def test_big_endian_and_boolean_maps():
     for dtype in (bool, ">i2", ">u4"):
         ((_, facts),) = measure_classes(prediction.astype(dtype), reference.astype(dtype), (1, 1, 1), {"a": (1,)})
         assert (facts.tp, facts.fp, facts.fn) == plain.counts(prediction, reference), dtype
+
+
+@pytest.mark.parametrize("dtypes", [(bool, np.int16), (np.int16, bool), (np.uint8, bool), (np.int8, np.uint8)])
+def test_maps_of_different_dtypes(dtypes):
+    rng = np.random.default_rng(6)
+    prediction, reference = rng.random((2, 6, 5, 4)) > 0.5
+    ((_, facts),) = measure_classes(prediction.astype(dtypes[0]), reference.astype(dtypes[1]), (1, 1, 1), {"a": (1,)})
+    assert (facts.tp, facts.fp, facts.fn) == plain.counts(prediction, reference)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
+def test_the_smallest_and_the_largest_label_of_a_dtype(dtype):
+    limits = np.iinfo(dtype)
+    prediction = np.full((3, 4, 5), limits.max, dtype)
+    prediction[0] = limits.min
+    reference = np.roll(prediction, 1, axis=0)
+    # Labels beyond the dtype cannot occur and must not wrap around to ones that do.
+    classes = {"min": (limits.min,), "max": (limits.max,), "beyond": (limits.max + 1, limits.min - 1, -(2**70))}
+    for name, facts in measure_classes(prediction, reference, (1, 1, 1), classes):
+        counts = {"min": (0, 20, 20), "max": (20, 20, 20), "beyond": (0, 0, 0)}[name]
+        assert (facts.tp, facts.fp, facts.fn) == counts, name

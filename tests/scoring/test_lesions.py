@@ -88,3 +88,67 @@ def test_brats_2024(case, expected, volumes):
             value = row["raw"] if key.startswith(("lesionwise", "all_instance")) else row["value"]
             answer = float(answers[f"{key}_{region.lower()}"])
             assert value == pytest.approx(answer, rel=1e-9, nan_ok=True), (region, key)
+
+
+def lesions(*boxes):
+    """A mask of boxes, each given as (start, stop) per axis."""
+    mask = np.zeros((20, 20, 20), np.uint8)
+    for box in boxes:
+        mask[tuple(slice(*edge) for edge in box)] = 1
+    return mask
+
+
+def one(prediction, reference, metric, spacing=(1, 1, 1)):
+    (row,) = score(prediction, reference, spacing, {"a": [1]}, [metric])
+    return row["value"]
+
+
+@pytest.mark.parametrize(
+    ("contact", "faces", "corners"), [((2, 2, 4), 2, 1), ((2, 4, 4), 2, 1), ((4, 4, 4), 2, 1), ((2, 2, 5), 2, 2)]
+)
+def test_what_joins_components(contact, faces, corners):
+    # Two cubes of two voxels; the second begins at `contact`, so they share a face, an edge, a corner, or nothing.
+    touching = lesions([(2, 4)] * 3, [(c, c + 2) for c in contact])
+    shared_face = contact == (2, 2, 4)
+    nothing = np.zeros_like(touching)
+    assert one(touching, nothing, "lesion_fp.atlas2") == (1 if shared_face else faces)
+    assert one(touching, nothing, "lesion_fp.isles22") == corners
+
+
+def test_brats_2024_matches_pairs_that_barely_overlap():
+    # One voxel of 1000 shared: Dice 0.001, far below any IoU rule and above 1e-6.
+    prediction, reference = lesions([(0, 10)] * 3), lesions([(9, 19)] * 3)
+    assert one(prediction, reference, "lesion_tp.brats2024") == 1
+    assert one(prediction, reference, "lesion_dice.brats2024") == pytest.approx(1 / 1000)
+    assert one(prediction, reference, "lesion_tp.panoptic-iou50") == 0
+
+
+def test_one_to_one_matching_takes_the_best_sum():
+    # The prediction's first part overlaps both lesions; giving it to the second leaves a partner for the first.
+    reference = lesions([(0, 4), (0, 4), (0, 10)], [(0, 4), (0, 4), (11, 20)])
+    prediction = lesions([(0, 1), (0, 4), (0, 3)], [(2, 4), (0, 4), (5, 18)])
+    assert one(prediction, reference, "lesion_tp.brats2024") == 2
+
+
+def test_volumes_are_in_mm3_not_voxels():
+    reference, nothing = lesions([(2, 5)] * 3), np.zeros((20, 20, 20), np.uint8)
+    # 27 voxels: below 50 mm^3 at 1 mm, above at 2 mm.
+    assert one(nothing, reference, "lesion_fn.brats2023-gli") == 0
+    assert one(nothing, reference, "lesion_fn.brats2023-gli", (2, 2, 2)) == 1
+    assert one(nothing, reference, "lesion_fn.brats2023-met") == 1
+
+
+@pytest.mark.parametrize("rule", ["gli", "men"])
+def test_dilation_at_the_wall_of_the_array(rule):
+    # Lesions on the border, three voxels apart: joined by three steps of dilation, not by one.
+    reference = lesions([(0, 4), (0, 4), (0, 4)], [(0, 4), (0, 4), (7, 11)])
+    assert one(reference, reference, f"lesion_tp.brats2023-{rule}") == (1 if rule == "gli" else 2)
+    assert one(reference, reference, f"lesion_dice.brats2023-{rule}") == 1
+
+
+def test_voronoi_cells_share_out_a_bridging_prediction():
+    # A prediction covers both lesions and the gap: each cell sees its own half of the gap.
+    reference = lesions([(0, 2), (0, 2), (0, 4)], [(0, 2), (0, 2), (6, 10)])
+    prediction = lesions([(0, 2), (0, 2), (0, 10)])
+    assert one(prediction, reference, "lesion_dice.monai-component") == pytest.approx(2 * 16 / (16 + 20))
+    assert math.isnan(one(prediction, prediction * 0, "lesion_dice.monai-component"))

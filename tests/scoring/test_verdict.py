@@ -173,6 +173,8 @@ GAIN_TABLE = [
     ("clear gain", CASES + 0.02 + 0.001 * CASES, CASES, True, "gain_confirmed"),
     ("clear loss", CASES - 0.02, CASES - 0.0001 * CASES, True, "loss"),
     ("nothing", CASES + np.where(np.arange(20) % 2, 0.01, -0.01), CASES, True, "no_gain_seen"),
+    ("up on average, within noise", CASES + np.where(np.arange(20) % 2, 0.03, -0.02), CASES, True, "no_gain_seen"),
+    ("down on average, within noise", CASES - np.where(np.arange(20) % 2, 0.03, -0.02), CASES, True, "no_gain_seen"),
     ("distance got smaller", 10 * CASES - 1 - CASES, 10 * CASES, False, "gain_confirmed"),
     ("distance got larger", 10 * CASES + 1 + CASES, 10 * CASES, False, "loss"),
     ("one seed", CASES[:1] + 0.02 + 0.01 * CASES[:1], CASES[:1], True, "gain_confirmed"),
