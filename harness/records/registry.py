@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from harness.cards.dataset import DatasetCard
 from harness.cards.library import dataset_card, index, model_card
@@ -61,7 +62,7 @@ class Registry:
 
 @functools.cache
 def _dataset(name: str, folders: tuple[Path, ...]) -> tuple[DatasetCard, Path] | None:
-    return dataset_card(name, folders) if name in index("dataset", folders) else None
+    return dataset_card(name, folders) if name in _names("dataset", folders) else None
 
 
 @functools.cache
@@ -72,4 +73,10 @@ def _aliases(name: str, folders: tuple[Path, ...]) -> tuple[str, ...]:
 
 @functools.cache
 def _model(name: str, folders: tuple[Path, ...]) -> ModelCard | None:
-    return model_card(name, folders)[0] if name in index("model", folders) else None
+    return model_card(name, folders)[0] if name in _names("model", folders) else None
+
+
+@functools.cache
+def _names(kind: Literal["model", "dataset"], folders: tuple[Path, ...]) -> frozenset[str]:
+    """Return the ids of all cards, found once: records name many weight sets that no card here knows."""
+    return frozenset(index(kind, folders))

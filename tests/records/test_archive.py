@@ -162,6 +162,30 @@ def test_nothing_is_attested_of_a_record_that_fails(run):
         attest(verify(run), "a reviewer", "method", "x")
 
 
+def test_a_kill_while_copying_leaves_nothing_that_counts(run, tmp_path, monkeypatch):
+    archive, copied = Archive(tmp_path / "records"), []
+
+    def copy(source, target):
+        if len(copied) == 3:
+            os._exit(9)
+        copied.append(source)
+        target.write_bytes(source.read_bytes())
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            monkeypatch.setattr("harness.records.archive._copy", copy)
+            archive.add(run)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    assert entries(archive.root) == []
+    with pytest.raises(UserError, match="no record"):
+        verify_all([archive.root])
+    archive.add(run)
+    assert [verdict.ok for verdict in verify_all([archive.root])] == [True]
+
+
 def test_two_hundred_processes_add_at_once_and_nothing_is_lost_or_torn(pattern, tmp_path):
     """Forked after the imports, held at a gate, let go together; every tenth adds what another one adds too."""
     sources = [variant(pattern / "record", tmp_path / f"run{n}", n) for n in range(WRITERS - WRITERS // 10)]

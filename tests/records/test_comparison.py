@@ -135,10 +135,10 @@ def test_withdrawn_superseded_and_repeated_runs_count_once_or_not(written):
     repeated = compare(claim(), [*runs, *again])
     assert len(repeated.run_ids) == 3
     assert again[0].record.run_id in repeated.run_ids
-    better = written(
-        [1], inits=("pretrained",), supersedes=runs[1].record.run_id, superseded_by_reason="a wrong window"
-    )
-    assert runs[1].record.run_id not in compare(claim(), [*runs, *better]).run_ids
+    mended = {"supersedes": runs[1].record.run_id, "superseded_by_reason": "a wrong window"}
+    better = written([7], inits=("pretrained",), **mended)
+    found = compare(claim(), [*runs, *better]).run_ids
+    assert set(found) == {run.record.run_id for run in (runs[0], runs[2], *better)}
 
 
 def test_the_gain_is_over_twins_case_by_case(written):

@@ -173,6 +173,10 @@ RESEALED = {
         rows(lambda r: r._replace(value=None, reason="absent_in_both") if r.case_id == "case_00" else r), {4}),
     "miss not annotated": (
         rows(lambda r: r._replace(value=None, reason="not_annotated", tp=0) if r.case_id == "case_00" else r), {4}),
+    "reason beside a measured value": (
+        rows(lambda r: r._replace(reason="absent_in_reference") if r.case_id == "case_00" else r),
+        {4},
+    ),
     "spacing": (rows(lambda r: r._replace(spacing_x=-3.0)), {4}),
     "spacing of one row": (rows(lambda r: r._replace(spacing_x=1.0) if r.class_id == 1 else r), {4}),
     "row dropped": (rows(lambda r: None if (r.case_id, r.class_id) == ("case_00", 1) and is_dice(r) else r,
