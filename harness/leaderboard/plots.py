@@ -203,7 +203,9 @@ def strips(rows: Sequence[Strip], metric: str, ident: str, *, share: bool) -> Ma
     body, height = _rows_frame([row.name for row in rows], x, metric)
     for i, row in enumerate(rows):
         y = 12 + _ROW * (i + 0.5)
-        body += [tag("circle", cx=x(value), cy=y, r=4, class_="dot faint tone-a") for value in row.values]
+        # Strokes without length and with round ends are dots: one element however many cases there are.
+        dots = "".join(f"M{x(value):.1f} {y:.1f}h0" for value in row.values)
+        body.append(tag("path", d=dots, class_="dots tone-a"))
         if row.mean is not None:
             body.append(tag("path", d=path([(x(row.mean), y - 9), (x(row.mean), y + 9)]), class_="mean"))
         body.append(tag("text", number(row.mean), x=_WIDTH - 4, y=y + 4, class_="tick end"))

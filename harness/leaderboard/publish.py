@@ -84,6 +84,9 @@ def publish_runs(
             del runs[run_id], folders[run_id]
     replaced = {run.supersedes for run in runs.values()}
     final = [replace(run, superseded=True) if run.run_id in replaced else run for run in runs.values()]
+    for run in final:
+        if run.superseded or run.standing:  # known only now; the page must say it
+            write_run_page(read_run(folders[run.run_id]), run, folder, counts)
     return Published(
         tuple(sorted(final, key=lambda r: (r.dataset, r.model, r.init, -1 if r.seed is None else r.seed, r.run_id))),
         tuple(sorted(refused, key=lambda broken: broken.place)),

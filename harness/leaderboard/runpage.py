@@ -4,45 +4,20 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from harness.leaderboard import plots
 from harness.leaderboard.folder import put
 from harness.leaderboard.reading import FILES, Points, RunData
 from harness.leaderboard.recordfacts import cost_facts, data_facts, identity_facts, protocol_facts, weight_facts
 from harness.leaderboard.render import render
+from harness.leaderboard.scoretable import score_table
 from harness.leaderboard.summary import RunSummary, metric_name, unit_text
 from harness.leaderboard.text import bytes_size, number, slug
 from harness.leaderboard.words import CHECKS, UNCHECKED
-from harness.records.cases import CaseRow
-from harness.records.schema import Metric
 
 __all__ = ["write_run_page"]
-
-_MOST_CASES = 200  # a page shows at most this many rows; the case file has them all
-_LEVELS = 4
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """One metric as a table of cases and classes."""
-
-    id: str
-    name: str
-    unit: str
-    higher_is_better: bool
-    averaging: str
-    classes: list[str]
-    cases: list[tuple[str, list[tuple[str, int, str]], str]]
-    means: list[str]
-    value: str
-    shown: int
-    total: int
-    plot: Markup | None
 
 
 def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dict[str, str]) -> None:
@@ -90,7 +65,7 @@ def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dic
 
 def _crumbs(summary: RunSummary) -> list[tuple[str, str | None]]:
     steps: list[tuple[str, str | None]] = [("Runs", "runs.html")]
-    if summary.status == "complete" and summary.kind != "pretrain" and summary.metric is not None:
+    if summary.counts:
         steps.append((f"Cell {summary.cell}", f"cells/{summary.cell}.html"))
     return [*steps, (f"Run {summary.run_id}", None)]
 
@@ -104,59 +79,6 @@ def _lead(summary: RunSummary) -> str:
     fold = f", fold {summary.fold}" if summary.fold is not None else ""
     where = f"protocol {summary.protocol}, split {summary.split}{fold}"
     return f"{kind} {start}, {where}, seed {summary.seed}{steps}, {summary.day}."
-
-
-def score_table(data: RunData, metric: Metric, ident: str) -> ScoreTable:
-    """Lay one metric out as cases by classes, the worst cases first where not all are shown."""
-    table = data.tables.get(metric.id, {})
-    classes = data.classes
-    per_class = {name: metric.per_class[name] for name in classes if name in metric.per_class}
-    digits = 3 if metric.unit == "fraction" else 2
-    rows = [(case, _mean(cells), cells) for case, cells in table.items()]
-    if len(rows) > _MOST_CASES:
-        sign = 1 if metric.higher_is_better else -1
-        rows = sorted(rows, key=lambda row: -math.inf if row[1] is None else sign * row[1])[:_MOST_CASES]
-    cases = [
-        (case, [_cell(cells.get(name), metric, digits) for name in classes], number(mean, digits))
-        for case, mean, cells in rows
-    ]
-    strips = [
-        plots.Strip(name, [v for cells in table.values() if (v := _value(cells.get(name))) is not None], per.value)
-        for name, per in per_class.items()
-    ]
-    name = metric_name(metric.id)
-    return ScoreTable(
-        id=metric.id,
-        name=name,
-        unit=metric.unit,
-        higher_is_better=metric.higher_is_better,
-        averaging=metric.averaging,
-        classes=classes,
-        cases=cases,
-        means=[number(per_class[name].value if name in per_class else None, digits) for name in classes],
-        value=number(metric.value, digits),
-        shown=len(cases),
-        total=len(table),
-        plot=plots.strips(strips, f"{name}{unit_text(metric)}", ident, share=metric.unit == "fraction"),
-    )
-
-
-def _value(row: CaseRow | None) -> float | None:
-    return row.value if row is not None and row.value is not None and math.isfinite(row.value) else None
-
-
-def _mean(cells: dict[str, CaseRow]) -> float | None:
-    values = [v for row in cells.values() if (v := _value(row)) is not None]
-    return sum(values) / len(values) if values else None
-
-
-def _cell(row: CaseRow | None, metric: Metric, digits: int) -> tuple[str, int, str]:
-    """Return the text of a score, its depth of shading and the reason where there is none."""
-    value = _value(row)
-    if value is None:
-        return "", 0, (row.reason or "no value").replace("_", " ") if row else "no row"
-    level = min(_LEVELS, int(value * (_LEVELS + 1))) if metric.unit == "fraction" else 0
-    return number(value, digits), level, ""
 
 
 def _curves(data: RunData, init: str) -> dict[str, Any]:

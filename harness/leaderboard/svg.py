@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-__all__ = ["Scale", "figure", "path", "tag", "ticks"]
+__all__ = ["Scale", "figure", "path", "short", "tag", "ticks"]
 
 
 def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
@@ -40,17 +40,18 @@ def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
 
 
 def _attribute(value: str | float) -> Markup:
-    return escape(value) if isinstance(value, str) else Markup(_short(value))  # noqa: S704 - digits only
+    return escape(value) if isinstance(value, str) else Markup(short(value))  # noqa: S704 - digits only
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Write a coordinate with two decimals at most."""
     text = f"{value:.2f}".rstrip("0").rstrip(".") if not isinstance(value, int) else str(value)
     return "0" if text in {"-0", ""} else text
 
 
 def path(points: Sequence[tuple[float, float]], *, close: bool = False) -> str:
     """Return the ``d`` of a polyline through ``points``."""
-    steps = " ".join(f"{'L' if i else 'M'}{_short(x)} {_short(y)}" for i, (x, y) in enumerate(points))
+    steps = " ".join(f"{'L' if i else 'M'}{short(x)} {short(y)}" for i, (x, y) in enumerate(points))
     return steps + ("Z" if close else "")
 
 
@@ -74,7 +75,7 @@ def figure(width: float, height: float, title: str, body: Sequence[Markup], iden
         name,
         *body,
         xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {_short(width)} {_short(height)}",
+        viewBox=f"0 0 {short(width)} {short(height)}",
         width=width,
         height=height,
         role="img",

@@ -1,0 +1,108 @@
+"""The scores of a run, case by case: the table's rows are written here, since a page may have thousands of cells."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from markupsafe import Markup, escape
+
+from harness.leaderboard import plots
+from harness.leaderboard.reading import RunData
+from harness.leaderboard.summary import metric_name, unit_text
+from harness.leaderboard.text import clean, number
+from harness.records.cases import CaseRow
+from harness.records.schema import Metric
+
+__all__ = ["ScoreTable", "score_table"]
+
+_MOST_CASES: Final = 40  # a page shows at most this many rows; the case file has them all
+_LEVELS: Final = 4
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One metric as a table of cases and classes.
+
+    Attributes
+    ----------
+    body, foot : Markup
+        Rows of the table, escaped.
+    shown, total : int
+        Cases on the page and in the case file.
+    """
+
+    id: str
+    name: str
+    unit: str
+    higher_is_better: bool
+    averaging: str
+    classes: list[str]
+    body: Markup
+    foot: Markup
+    shown: int
+    total: int
+    plot: Markup | None
+
+
+def score_table(data: RunData, metric: Metric, ident: str) -> ScoreTable:
+    """Lay one metric out as cases by classes; where not all cases are shown, those that scored worst."""
+    table = data.tables.get(metric.id, {})
+    classes = data.classes
+    digits = 3 if metric.unit == "fraction" else 2
+    rows = [(case, _mean(cells), cells) for case, cells in table.items()]
+    if len(rows) > _MOST_CASES:
+        sign = 1 if metric.higher_is_better else -1
+        rows = sorted(rows, key=lambda row: -math.inf if row[1] is None else sign * row[1])[:_MOST_CASES]
+    share = metric.unit == "fraction"
+    body = [
+        f'<tr><th scope="row"><bdi>{escape(clean(case, 60))}</bdi></th>'
+        + "".join(_cell(cells.get(name), digits, share=share) for name in classes)
+        + f"<td>{number(mean, digits)}</td></tr>"
+        for case, mean, cells in rows
+    ]
+    per_class = {name: metric.per_class[name] for name in classes if name in metric.per_class}
+    means = [number(per_class[name].value if name in per_class else None, digits) for name in classes]
+    foot = "".join(f"<td>{mean}</td>" for mean in [*means, number(metric.value, digits)])
+    strips = [
+        plots.Strip(name, [v for cells in table.values() if (v := _value(cells.get(name))) is not None], per.value)
+        for name, per in per_class.items()
+    ]
+    name = metric_name(metric.id)
+    return ScoreTable(
+        id=metric.id,
+        name=name,
+        unit=metric.unit,
+        higher_is_better=metric.higher_is_better,
+        averaging=metric.averaging,
+        classes=classes,
+        # Ids are escaped above; everything else in the rows is a number or one of our own words.
+        body=Markup("\n".join(body)),  # noqa: S704
+        foot=Markup(foot),  # noqa: S704
+        shown=len(body),
+        total=len(table),
+        plot=plots.strips(strips, f"{name}{unit_text(metric)}", ident, share=share),
+    )
+
+
+def _value(row: CaseRow | None) -> float | None:
+    return None if row is None else row.value
+
+
+def _mean(cells: dict[str, CaseRow]) -> float | None:
+    values = [row.value for row in cells.values() if row.value is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _cell(row: CaseRow | None, digits: int, *, share: bool) -> str:
+    """Return one cell: the score, shaded by its size where it is a share, or the reason why there is none."""
+    if row is None or row.value is None:
+        reason = "no row" if row is None else (row.reason or "no value").replace("_", " ")
+        return f'<td><span class="empty">{escape(reason)}</span></td>'
+    level = min(_LEVELS, int(row.value * (_LEVELS + 1))) if share else 0
+    return (
+        f'<td class="l{level}">{number(row.value, digits)}</td>'
+        if level > 0
+        else f"<td>{number(row.value, digits)}</td>"
+    )
