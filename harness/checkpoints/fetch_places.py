@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import tempfile
+import shutil
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,16 +50,19 @@ def download_with_hub(repository: str, path: str, revision: str | None, target: 
     with alone(target):
         if target.exists():
             return False
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".hub-") as folder:
-            try:
-                got = hub.hf_hub_download(repository, path, revision=revision, local_dir=folder, token=_token())
-            except Exception as error:
-                # the library raises its own classes and those of whichever HTTP client it is built on
-                reason = " ".join(str(error).split())[:300]
-                raise UnavailableError(f"Hugging Face does not give {path} of {repository}: {reason}.") from error
-            if wrong := mismatch(Path(got), expected):
+        folder = target.with_name(f".{target.name}.hub")  # stays after a cut: the library goes on from it
+        try:
+            got = Path(hub.hf_hub_download(repository, path, revision=revision, local_dir=folder, token=_token()))
+        except Exception as error:
+            # the library raises its own classes and those of whichever HTTP client it is built on
+            reason = " ".join(str(error).split())[:300]
+            raise UnavailableError(f"Hugging Face does not give {path} of {repository}: {reason}.") from error
+        try:
+            if wrong := mismatch(got, expected):
                 raise UnavailableError(f"{repository} gave another file than expected: it {wrong}. It was deleted.")
-            Path(got).replace(target)
+            got.replace(target)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return True
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from harness import progress
 from harness.checkpoints.fetch import download
 from harness.checkpoints.fetch_check import Expected
 from harness.checkpoints.fetch_http import Source, UnavailableError, UnreachableError
-from harness.checkpoints.fetch_places import google_drive, huggingface, zenodo
+from harness.checkpoints.fetch_places import download_with_hub, google_drive, huggingface, zenodo
 from harness.errors import HarnessError
 from harness.files import sha256_hex
 
@@ -286,6 +287,29 @@ def test_the_proxy_of_the_environment_is_used(web: Web, target: Path, monkeypatc
     monkeypatch.setenv("no_proxy", "")
     download(Source("http://nowhere.invalid/w"), target, WHOLE)
     assert web.asked[0][0] == "http://nowhere.invalid/w"
+
+
+def test_what_the_hub_library_brings_is_checked_and_moved(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bring(repository: str, path: str, *, revision: str | None, local_dir: Path, token: str | None) -> str:
+        """Stand in for the library, an optional extra: a file in a folder, or an error of its own."""
+        if repository == "absent/repo":
+            raise RuntimeError("no such\n  repository")
+        (local_dir / ".cache").mkdir(parents=True)
+        (local_dir / path).write_bytes(CONTENT)
+        return str(local_dir / path)
+
+    library = types.ModuleType("huggingface_hub")
+    library.hf_hub_download = bring  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", library)
+    with pytest.raises(UnavailableError, match=r"does not give w\.pt of absent/repo: no such repository"):
+        download_with_hub("absent/repo", "w.pt", None, target, WHOLE)
+    with pytest.raises(UnavailableError, match="hashes to"):
+        download_with_hub("a/b", "w.pt", None, target, Expected(None, "0" * 64))
+    assert left(target) == []
+    assert download_with_hub("a/b", "w.pt", None, target, WHOLE)
+    assert not download_with_hub("a/b", "w.pt", None, target, WHOLE)
+    assert target.read_bytes() == CONTENT
+    assert [path.name for path in target.parent.iterdir() if path.is_dir()] == []
 
 
 CHILD = """
