@@ -1,6 +1,7 @@
 """Lesion-wise rules against the challenges' own scripts, and the cases that tell the rules apart."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -104,15 +105,15 @@ def one(prediction, reference, metric, spacing=(1, 1, 1)):
 
 
 @pytest.mark.parametrize(
-    ("contact", "faces", "corners"), [((2, 2, 4), 2, 1), ((2, 4, 4), 2, 1), ((4, 4, 4), 2, 1), ((2, 2, 5), 2, 2)]
+    ("contact", "six", "twenty_six"),
+    [((2, 2, 4), 1, 1), ((2, 4, 4), 2, 1), ((4, 4, 4), 2, 1), ((2, 2, 5), 2, 2)],
+    ids=["face", "edge", "corner", "apart"],
 )
-def test_what_joins_components(contact, faces, corners):
-    # Two cubes of two voxels; the second begins at `contact`, so they share a face, an edge, a corner, or nothing.
+def test_what_joins_components(contact, six, twenty_six):
     touching = lesions([(2, 4)] * 3, [(c, c + 2) for c in contact])
-    shared_face = contact == (2, 2, 4)
     nothing = np.zeros_like(touching)
-    assert one(touching, nothing, "lesion_fp.atlas2") == (1 if shared_face else faces)
-    assert one(touching, nothing, "lesion_fp.isles22") == corners
+    assert one(touching, nothing, "lesion_fp.atlas2") == six
+    assert one(touching, nothing, "lesion_fp.isles22") == twenty_six
 
 
 def test_brats_2024_matches_pairs_that_barely_overlap():
