@@ -13,11 +13,14 @@ import sys
 
 import pytest
 
+from harness.cards.library import dataset_card
+from harness.data.splits import resolve
 from harness.errors import UserError
 from harness.leaderboard import build
 from harness.leaderboard.check import check
 from harness.leaderboard.render import CSP
 from harness.leaderboard.text import MINUS
+from harness.records import fields
 from harness.records.objections import Objection, object_to
 
 # In a process of its own, where limits and users can be changed; the exit codes are those of the command line.
@@ -65,14 +68,21 @@ def test_marks_stand_on_every_page_that_shows_such_a_result(board):
 
 
 def real_thing(forge, home, **changes):
-    """A run that speaks to claim r097: MIS-FM's PCT-Net from scratch on the left atrium, split and cases named."""
+    """A run that speaks to claim r097: MIS-FM's PCT-Net from scratch on the left atrium, with the split of the card."""
+    card, _ = dataset_card("atriaseg2018")
+    split = resolve(card, "atriaseg-misfm-72-8-20", 0, 1.0, 0)
 
     def spread(arguments):
-        arguments["split"] = arguments["split"].model_copy(update={"id": "atriaseg-misfm-72-8-20"})
+        named = {"id": split.id, "sha256": split.sha256}
+        counts = {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
+        arguments["split"] = arguments["split"].model_copy(update=named)
+        arguments["dataset"] = arguments["dataset"].model_copy(
+            update={"n_cases": fields.CaseCounts(**counts), "excluded": ()}
+        )
 
     options = {
-        "init": "scratch", "model": ("mis_fm", "pctnet"), "dataset": "atriaseg2018", "quality": 0.92,
-        "classes": ("left_atrium",), "cases": [f"c{i:02}" for i in range(20)], "draw": False,
+        "init": "scratch", "model": ("mis_fm", "pctnet"), "dataset": card.id, "quality": 0.92,
+        "classes": tuple(card.classes), "cases": split.scored, "draw": False,
     }  # fmt: skip
     return forge.forge(home, change=spread, **{**options, **changes})
 
@@ -96,7 +106,7 @@ def test_a_run_of_the_claimed_cell_is_compared_and_a_marked_one_is_not(forge, tm
     marked = build([tmp_path / "marked"], tmp_path / "sample").parent
     assert claim_of(marked, "r097") == {
         "id": "r097", "verdict": "not_attempted", "reproduced": None, "difference": None,
-        "reason": "only runs with stand-in weights, synthetic data or samples; no data set card yet",
+        "reason": "only runs with stand-in weights, synthetic data or samples",
     }  # fmt: skip
     assert "Reproduced" not in (marked / "index.html").read_text().split("<thead", 1)[1].split("</thead>", 1)[0]
 
