@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.cards.dataset import DatasetCard
+from harness.data.case import Case
 from harness.data.fingerprint import label_map_sha256
 from harness.data.layouts import find_cases
 from harness.data.reading import as_labels, read
+from harness.data.reference import Reference, read_reference
 from harness.errors import UserError
 from harness.files import write_json, write_text
 from harness.progress import track
@@ -27,7 +30,15 @@ from harness.scoring import score
 from harness.scoring.definitions import definition
 from harness.scoring.summary import Summary, summarise
 
-__all__ = ["FolderScores", "Missing", "label_files", "reference_files", "score_folders", "write_scores"]
+__all__ = [
+    "FolderScores",
+    "Missing",
+    "class_numbers",
+    "label_files",
+    "reference_cases",
+    "score_folders",
+    "write_scores",
+]
 
 Missing = Literal["refuse", "skip", "empty"]
 _SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
@@ -81,20 +92,22 @@ def label_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def reference_files(folder: Path, card: DatasetCard | None) -> dict[str, Path]:
+def reference_cases(folder: Path, card: DatasetCard | None) -> dict[str, Case]:
     """Return the references by case id: in the data set's own layout where the folder has it, else file by file."""
-    if card is None:
-        return label_files(folder)
-    try:
-        cases = find_cases(card, folder)
-    except UserError:
-        return label_files(folder)
-    return {case: files.label for case, files in cases.items() if files.label is not None}
+    if card is not None:
+        try:
+            cases = find_cases(card, folder)
+        except UserError:
+            cases = {}
+        labelled = {case: files for case, files in cases.items() if files.label is not None or files.structures}
+        if labelled:
+            return labelled
+    return {case: Case(case, (), path) for case, path in label_files(folder).items()}
 
 
 def score_folders(
     predictions: Mapping[str, Path],
-    references: Mapping[str, Path],
+    references: Mapping[str, Case],
     classes: Mapping[str, Sequence[int]],
     metrics: Sequence[str],
     *,
@@ -107,8 +120,10 @@ def score_folders(
 
     Parameters
     ----------
-    predictions, references : mapping of str to Path
+    predictions : mapping of str to Path
         By case id.
+    references : mapping of str to Case
+        By case id; what nobody drew in a case is not scored there.
     classes : mapping of str to sequence of int
         What is scored, and the label values that make it up.
     metrics : sequence of str
@@ -155,39 +170,47 @@ def score_folders(
 
 
 def _score_case(
-    case: str, prediction: Path | None, reference: Path, classes: Mapping[str, Sequence[int]], metrics: Sequence[str]
+    case: str, prediction: Path | None, reference: Case, classes: Mapping[str, Sequence[int]], metrics: Sequence[str]
 ) -> tuple[list[dict[str, Any]], str]:
-    truth = read(reference)
-    wanted = as_labels(truth)
-    if prediction is None:
-        labels = np.zeros(wanted.shape, np.uint8)
-    else:
-        volume = read(prediction)
-        apart = truth.grid.difference(volume.grid)
-        if apart > _TOLERANCE_MM:
-            raise UserError(
-                f"Case {case!r}: prediction and reference do not lie on one grid ({volume.grid.shape} and "
-                f"{truth.grid.shape} voxels, corners {apart:.3g} mm apart). Resample the prediction to the reference's "
-                "grid yourself, so that how it was done is known."
-            )
-        labels = as_labels(volume)
-        known = {0, *(value for values in classes.values() for value in values)}
-        unknown = sorted(set(np.unique(labels).tolist()) - known - set(np.unique(wanted).tolist()))
-        if unknown:
-            raise UserError(
-                f"Case {case!r}: the prediction holds the labels {unknown}, which are no class here "
-                f"({sorted(known)}). Map them, or name the classes with --labels."
-            )
-    rows = score(labels, wanted, truth.grid.spacing, {name: list(values) for name, values in classes.items()}, metrics)
+    truth = read_reference(reference)
+    labels = np.zeros(truth.labels.shape, np.uint8) if prediction is None else _read_prediction(prediction, case, truth)
+    known = {0, *(value for values in classes.values() for value in values)}
+    unknown = sorted(set(np.unique(labels).tolist()) - known - set(np.unique(truth.labels).tolist()))
+    if unknown:
+        raise UserError(
+            f"Case {case!r}: the prediction holds the labels {unknown}, which are no class here ({sorted(known)}). "
+            "Map them, or name the classes with --labels."
+        )
+    plain = {name: list(values) for name, values in classes.items()}
+    undrawn = [name for name, values in classes.items() if truth.not_annotated.intersection(values)]
+    rows = score(labels, truth.labels, truth.grid.spacing, plain, metrics, not_annotated=undrawn)
     return [{**row, "case_id": case, "spacing": truth.grid.spacing} for row in rows], label_map_sha256(labels)
+
+
+def _read_prediction(path: Path, case: str, truth: Reference) -> NDArray[Any]:
+    volume = read(path)
+    apart = truth.grid.difference(volume.grid)
+    if apart > _TOLERANCE_MM:
+        raise UserError(
+            f"Case {case!r}: prediction and reference do not lie on one grid ({volume.grid.shape} and "
+            f"{truth.grid.shape} voxels, corners {apart:.3g} mm apart). Resample it to the grid of the reference "
+            "yourself, so that how it was done is known."
+        )
+    return as_labels(volume)
+
+
+def class_numbers(classes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Give a number to what is scored: labels by their value; where any class is a region, all from 1 by name."""
+    if all(len(values) == 1 for values in classes.values()):
+        return {name: values[0] for name, values in classes.items()}
+    return {name: number for number, name in enumerate(sorted(classes), start=1)}
 
 
 def write_scores(
     scores: FolderScores, classes: Mapping[str, Sequence[int]], policy: str, out: Path
 ) -> tuple[Path, Path]:
     """Write ``cases.csv`` and ``summary.json``; return both paths."""
-    numbers = {name: values[0] if len(values) == 1 else at for at, (name, values) in enumerate(classes.items(), 1)}
-    rows: list[CaseRow] = case_rows(scores.rows, numbers, policy=policy, predictions=scores.hashes)
+    rows: list[CaseRow] = case_rows(scores.rows, class_numbers(classes), policy=policy, predictions=scores.hashes)
     write_text(out / "cases.csv", to_csv(rows))
     metrics = {
         name: {**_finite(asdict(found)), "definition_sha256": definition(name).sha256, "unit": definition(name).unit}

@@ -1,4 +1,4 @@
-"""``harness record``: verify records, or show one."""
+"""``harness record``: verify records, show one, or import what another framework made."""
 
 from __future__ import annotations
 
@@ -21,13 +21,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("--full", action="store_true", help="draw every interval again instead of a sample of them")
     verify.add_argument("--cards", type=Path, action="append", default=[], metavar="DIR", help="a folder of own cards")
     verify.add_argument("--data-root", type=Path, metavar="DIR", help="where the data set lies (with --rescore)")
+    take = actions.add_parser("import", help="score what another framework predicted, as a record")
+    take.add_argument(
+        "folder", type=Path, metavar="DIR", help="nnU-Net v2: …/<trainer>__<plans>__<configuration>/fold_0"
+    )
+    take.add_argument("--from", dest="framework", choices=["nnunet"], required=True)
+    take.add_argument("--dataset", required=True, metavar="ID", help="whose references and case ids these are")
+    take.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the new record")
+    take.add_argument("--metrics", default="dice,hd95", metavar="IDS")
+    take.add_argument("--cards", type=Path, action="append", default=[], metavar="DIR", help="a folder of own cards")
+    take.add_argument("--data-root", type=Path, metavar="DIR", help="where the data set lies")
     show = actions.add_parser("show", help="print a record as JSON")
     show.add_argument("paths", type=Path, nargs="+", metavar="PATH")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the action."""
-    return _show(arguments.paths) if arguments.action == "show" else _verify(arguments)
+    return {"show": _show, "verify": _verify, "import": _import}[arguments.action](arguments)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from harness.nnunet import import_nnunet
+
+    record = import_nnunet(
+        arguments.folder,
+        arguments.dataset,
+        arguments.out,
+        metrics=tuple(arguments.metrics.split(",")),
+        cards=tuple(arguments.cards),
+        root=arguments.data_root,
+        workers=os.cpu_count() or 1,
+    )
+    sys.stdout.write(f"{record}\n")
+    return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -47,13 +73,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0 if all(verdict.ok for verdict in verdicts) else 1
 
 
-def _show(paths: list[Path]) -> int:
+def _show(arguments: argparse.Namespace) -> int:
     import json
 
     from harness.records.store import load
     from harness.records.verify import record_folder
 
-    for path in paths:
+    for path in arguments.paths:
         record = load(record_folder(path))
         sys.stdout.write(json.dumps(record.to_json(), indent=1, ensure_ascii=False) + "\n")
     return 0

@@ -26,16 +26,16 @@ def execute(arguments: argparse.Namespace) -> int:
     from harness.data.roots import data_root
     from harness.records.store import load
     from harness.records.verify import record_folder
-    from harness.score import label_files, reference_files, score_folders, write_scores
+    from harness.score import label_files, reference_cases, score_folders, write_scores
 
     folder = record_folder(arguments.run)
     record = load(folder)
     card, card_folder = dataset_card(record.dataset.id, arguments.cards)
     predictions = label_files(folder.parent / "predictions")
-    references = reference_files(data_root(card, card_folder, arguments.data_root), card)
+    references = reference_cases(data_root(card, card_folder, arguments.data_root), card)
     scores = score_folders(
         predictions,
-        {case: path for case, path in references.items() if case in predictions},
+        {case: files for case, files in references.items() if case in predictions},
         card.classes,
         arguments.metrics.split(","),
         policy=arguments.policy,

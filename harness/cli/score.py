@@ -42,13 +42,13 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Score, write, print."""
     from harness.cards.library import dataset_card
-    from harness.score import label_files, reference_files, score_folders, write_scores
+    from harness.score import label_files, reference_cases, score_folders, write_scores
 
     card = dataset_card(arguments.dataset, arguments.cards)[0] if arguments.dataset else None
     classes = card.classes if card else _classes(arguments.labels)
     scores = score_folders(
         label_files(arguments.prediction),
-        reference_files(arguments.reference, card),
+        reference_cases(arguments.reference, card),
         classes,
         arguments.metrics.split(","),
         policy=arguments.policy,

@@ -15,8 +15,6 @@ import pytest
 
 from harness.cli import main
 
-CASE = "case_000"
-
 
 def image_of(root: Path) -> Path:
     return next(iter(sorted((root / "images").glob("*.nii.gz"))))

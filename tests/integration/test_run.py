@@ -57,7 +57,7 @@ def test_twins_differ_in_nothing_but_their_start(cell: list[str], synthetic: Pat
             "model=models_genesis.narrow8",
             "name=tiny",
             "dataset=synthetic",
-            "held_out=[case_004]",
+            "held_out=[case004]",
             "input.allow_modality_mismatch=true",
             "recipe.cubes.size=[16,16,16]",
             "recipe.batch=2",
