@@ -1,8 +1,8 @@
 """Layouts that are patterns of paths: ``pairs``, ``unlabelled`` and ``structures``.
 
 A pattern is a path below the root in which ``{case}`` stands for the id, ``{channel}`` for a channel, and ``*`` for
-anything within one name. Known repacks of a data set are ``variants`` of the official pattern; the first under which an
-image is found counts.
+anything within one name. Known repacks of a data set are ``variants`` of the official pattern; the first under which
+images and labels are found counts, or else the first with images.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ class _Structures(_Images):
 
 def find_pairs(card: DatasetCard, root: Path) -> dict[str, Case]:
     """Find images and label maps."""
+    unlabelled: dict[str, Case] = {}
     for options in _ways(_Pairs, card):
-        labels = match_files(root, options.label, options.case_pattern)
-        if cases := _collect(card, root, options, labels):
+        cases = _collect(card, root, options, match_files(root, options.label, options.case_pattern))
+        if any(case.label for case in cases.values()):
             return cases
-    return {}
+        unlabelled = unlabelled or cases
+    return unlabelled
 
 
 def find_unlabelled(card: DatasetCard, root: Path) -> dict[str, Case]:

@@ -145,6 +145,8 @@ def test_a_repack_is_found_by_its_variant(tmp_path):
     assert list(cases) == ["0001"]
     assert cases["0001"].label == tmp_path / "labelsTr/label0001.nii.gz"
     touch(tmp_path, "RawData/img/img0007.nii.gz")
+    assert list(find_cases(card(options), tmp_path)) == ["0001"]  # the official layout, but without any label
+    touch(tmp_path, "RawData/label/label0007.nii.gz")
     assert list(find_cases(card(options), tmp_path)) == ["0007"]  # the official layout goes first
 
 
