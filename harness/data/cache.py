@@ -6,18 +6,19 @@ Layout, all written by `harness.data.preprocessing`::
     <root>/<key>/<case key>/image.npy      (C, a, b, c) float16 or float32
                             label.npy      (a, b, c) uint8 or uint16 class indices; absent without labels
                             foreground.npy flat voxel indices into (a, b, c), class after class
-                            spec.json      geometry, fill values, and how many indices belong to which class
+                            spec.json      geometry, fill values, where the arrays begin, how many indices per class
 
 Both keys are hashes of content, so a cache is never stale: other data or other settings are other folders.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,9 @@ from harness.grid import GridSpec
 __all__ = ["FOREGROUND", "IMAGE", "LABEL", "SPEC", "Cache", "PreparedCase"]
 
 IMAGE, LABEL, FOREGROUND, SPEC = "image.npy", "label.npy", "foreground.npy", "spec.json"
-_OPEN_CASES = 64  # each open map holds a file descriptor, and many systems allow 1024 of them to a process
+_OPEN_CASES = 32  # pages that were read count as memory of this process until their map is closed
 
 
-@dataclass(frozen=True)
 class PreparedCase:
     """One prepared case.
 
@@ -45,17 +45,35 @@ class PreparedCase:
         Class indices: positions in the card's sorted label values.
     foreground : dict of int to ndarray
         Class index to flat voxel indices into (a, b, c); classes that the case lacks are absent.
-    spec : GridSpec
-        The way back to the scan's own grid.
     fill : tuple of float
         Per channel, what padding is filled with: the value of background.
     """
 
-    image: NDArray[Any]
-    label: NDArray[Any] | None
-    foreground: Mapping[int, NDArray[Any]]
-    spec: GridSpec
-    fill: tuple[float, ...]
+    def __init__(self, folder: Path) -> None:
+        content = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        arrays = {name: _map(folder / name, **about) for name, about in content["arrays"].items()}
+        self._grid = content["grid"]
+        self.image: NDArray[Any] = arrays[IMAGE]
+        self.label: NDArray[Any] | None = arrays.get(LABEL)
+        self.fill: tuple[float, ...] = tuple(content["fill"])
+        self.foreground: dict[int, NDArray[Any]] = {}
+        stop = 0
+        for label_class, count in content["foreground"]:
+            start, stop = stop, stop + count
+            self.foreground[label_class] = arrays[FOREGROUND][start:stop]
+
+    @functools.cached_property
+    def spec(self) -> GridSpec:
+        """The way back to the scan's own grid."""
+        return GridSpec.from_json(self._grid)
+
+
+def _map(path: Path, dtype: str, shape: list[int], offset: int) -> NDArray[Any]:
+    """Map an array whose place is known; `numpy.load` would parse its header every time, which costs more than this.
+
+    Copy-on-write, because torch warns about read-only arrays; nothing here writes to it.
+    """
+    return np.memmap(path, np.dtype(dtype), "c", offset, tuple(shape)) if math.prod(shape) else np.empty(shape, dtype)
 
 
 class Cache:
@@ -120,19 +138,9 @@ class Cache:
 
 def _open(folder: Path) -> PreparedCase:
     try:
-        spec = json.loads((folder / SPEC).read_text(encoding="utf-8"))
-        # Copy-on-write maps: torch warns about read-only arrays, and nothing here writes to them.
-        image = np.load(folder / IMAGE, mmap_mode="c")
-        label = np.load(folder / LABEL, mmap_mode="c") if spec["has_label"] else None
-        indices = np.load(folder / FOREGROUND, mmap_mode="c") if spec["foreground"] else np.empty(0, np.uint32)
-    except (OSError, ValueError, KeyError) as error:
+        return PreparedCase(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise HarnessError(
             f"The prepared case in {folder} cannot be read: {error}. Somebody removed or changed its files while they "
             "were in use. Delete that folder and start again; it will be made anew."
         ) from error
-    ends = np.cumsum([count for _, count in spec["foreground"]]).tolist()
-    foreground = {
-        label_class: indices[end - count : end]
-        for (label_class, count), end in zip(spec["foreground"], ends, strict=True)
-    }
-    return PreparedCase(image, label, foreground, GridSpec.from_json(spec["grid"]), tuple(spec["fill"]))

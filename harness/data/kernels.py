@@ -13,10 +13,19 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["convolve", "copy_box", "resize_axis", "sample_linear", "sample_nearest"]
+__all__ = [
+    "convolve",
+    "copy_box",
+    "pick_planes",
+    "resample_planes",
+    "resize_axis",
+    "sample_linear",
+    "sample_nearest",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Flags = tuple[bool, bool, bool]
+Line = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
 
 def _compile(function: Function) -> Function:
@@ -204,3 +213,68 @@ def resize_axis(
             one, two, target, way = source[o, low[i]], source[o, high[i]], out[o, i], between[i]
             for k in range(source.shape[2]):
                 target[k] = one[k] + way * (two[k] - one[k])
+
+
+@_compile
+def _resample_columns(plane: NDArray[np.float32], columns: Line, out: NDArray[np.float32]) -> None:
+    low, high, between = columns
+    for q in range(plane.shape[0]):
+        for r in range(len(low)):
+            a = plane[q, np.uint64(low[r])]  # unsigned: no wrap-around to test for, twice as fast
+            out[q, r] = a + between[r] * (plane[q, np.uint64(high[r])] - a)
+
+
+@_compile
+def resample_planes(
+    source: NDArray[np.float32],
+    planes: Line,
+    rows: Line,
+    columns: Line,
+    first: int,
+    stop: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Interpolate (P, Q, R) linearly at the crossings of three lines; output plane t goes to ``out[t - first]``.
+
+    A line holds, per output index, its two neighbours and how far it lies from the first towards the second.
+    """
+    width = len(columns[0])
+    near = np.empty((source.shape[1], width), np.float32)
+    far = np.empty((source.shape[1], width), np.float32)
+    have_near, have_far = -1, -1
+    for t in range(first, stop):
+        if planes[0][t] == have_far:
+            near, far = far, near
+            have_near, have_far = have_far, have_near
+        if planes[0][t] != have_near:
+            have_near = planes[0][t]
+            _resample_columns(source[have_near], columns, near)
+        if planes[1][t] != have_far:
+            have_far = planes[1][t]
+            _resample_columns(source[have_far], columns, far)
+        u = planes[2][t]
+        for y in range(len(rows[0])):
+            a, b, v = rows[0][y], rows[1][y], rows[2][y]
+            near_a, near_b, far_a, far_b, target = near[a], near[b], far[a], far[b], out[t - first, y]
+            for x in range(width):
+                one = near_a[x] + v * (near_b[x] - near_a[x])
+                two = far_a[x] + v * (far_b[x] - far_a[x])
+                target[x] = one + u * (two - one)
+
+
+@_compile
+def pick_planes(
+    source: NDArray[Any],
+    planes: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    first: int,
+    stop: int,
+    out: NDArray[Any],
+) -> None:
+    """Copy the voxels of (P, Q, R) at the crossings of three lines of indices."""
+    for t in range(first, stop):
+        for y in range(len(rows)):
+            row, target = source[planes[t], rows[y]], out[t - first, y]
+            for x in range(len(columns)):
+                target[x] = row[np.uint64(columns[x])]

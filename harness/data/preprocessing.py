@@ -25,7 +25,9 @@ from harness.data.cache import Cache
 from harness.data.inspection import CaseFacts
 from harness.data.intensity import map_channel
 from harness.data.layouts import Case
-from harness.data.reading import as_labels, read
+from harness.data.reading import read
+from harness.data.reference import read_reference
+from harness.data.resampling import apply_linear, apply_nearest
 from harness.data.settings import Preprocessing
 from harness.errors import HarnessError, UserError
 from harness.files import canonical_json, sha256_hex, write_json
@@ -34,7 +36,7 @@ from harness.progress import say, track
 
 __all__ = ["FORMAT", "Prepared", "prepare", "prepare_image", "prepare_label"]
 
-FORMAT = 1  # of the files, and of what this code makes of given settings; a new number is a new cache
+FORMAT = 2  # of the files, and of what this code makes of given settings; a new number is a new cache
 _KEY_DIGITS = 20
 _TEMPORARY = ".tmp-"
 
@@ -136,7 +138,7 @@ def prepare_image(channels: Sequence[NDArray[Any]], grid: Grid, settings: Prepro
     fills = []
     for index, channel in enumerate(channels):
         mapped, fill = map_channel(channel, settings.intensity)
-        image[index] = spec.apply(mapped, order="linear", fill=fill)
+        image[index] = apply_linear(spec, mapped, fill)
         fills.append(fill)
     return Prepared(image, spec, tuple(fills))
 
@@ -166,7 +168,7 @@ def prepare_label(label: NDArray[Any], values: Sequence[int], spec: GridSpec, wh
         A voxel has a value that is not among ``values``.
     """
     known = np.asarray(values)
-    moved = spec.apply(label, order="nearest", fill=0)
+    moved = apply_nearest(spec, label, 0)
     indices = np.searchsorted(known, moved)
     wrong = known[np.minimum(indices, len(known) - 1)] != moved
     if wrong.any():
@@ -213,13 +215,12 @@ def _make(case: Case, values: tuple[int, ...], settings: Preprocessing, folder: 
     arrays: dict[str, NDArray[Any]] = {stored.IMAGE: prepared.image.astype(settings.dtype)}
     counts: list[tuple[int, int]] = []
     if case.label is not None:
-        label = prepare_label(as_labels(read(case.label)), values, prepared.spec, case.label)
+        label = prepare_label(read_reference(case).labels, values, prepared.spec, case.label)
         arrays[stored.LABEL] = label
         arrays[stored.FOREGROUND], counts = _index_foreground(label, settings.foreground_voxels)
     facts = {
         "grid": prepared.spec.to_json(),
         "fill": list(prepared.fill),
-        "has_label": case.label is not None,
         "foreground": counts,
     }
     _publish(folder, arrays, facts)
@@ -258,9 +259,8 @@ def _publish(folder: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[st
     temporary = folder.with_name(f"{_TEMPORARY}{folder.name}")
     try:
         temporary.mkdir()
-        for name, array in arrays.items():
-            _write_array(temporary / name, array)
-        write_json(temporary / stored.SPEC, facts)
+        about = {name: _write_array(temporary / name, array) for name, array in arrays.items()}
+        write_json(temporary / stored.SPEC, {**facts, "arrays": about})
         temporary.rename(folder)
     except OSError as error:
         raise _cannot_prepare(folder, error) from error
@@ -268,8 +268,10 @@ def _publish(folder: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[st
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an .npy file and wait for the disk: the rename that follows must not overtake the bytes.
+def _write_array(path: Path, array: NDArray[Any]) -> dict[str, Any]:
+    """Write an .npy file, wait for the disk, and say where in it the values are.
+
+    The rename that follows must not overtake the bytes.
 
     `numpy.save` reports a full disk without the system's reason, and writing through a memory map would end in SIGBUS.
     """
@@ -277,9 +279,11 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
     header = np.lib.format.header_data_from_array_1_0(array)  # type: ignore[no-untyped-call]
     with path.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
-        stream.write(array.data.cast("B"))
+        offset = stream.tell()
+        stream.write(array.reshape(-1).view(np.uint8).data)
         stream.flush()
         os.fsync(stream.fileno())
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "offset": offset}
 
 
 def _cannot_prepare(folder: Path, error: OSError) -> HarnessError:

@@ -72,7 +72,7 @@ class Runner:
             total = self._once(windows)
             for axes in self._flips[1:]:
                 total = total + self._once(windows.flip(axes)).flip(axes)
-            return total / len(self._flips)
+            return total if len(self._flips) == 1 else total / len(self._flips)
 
     def _once(self, windows: Tensor) -> Tensor:
         with self._autocast():
