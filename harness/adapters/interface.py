@@ -89,6 +89,15 @@ class Adapter(abc.ABC):
     def encoder_prefixes(self, card: ModelCard) -> tuple[str, ...]:
         """Return prefixes of the network's names that make up the pretrained encoder."""
 
+    def published_tensors(self, card: ModelCard, network: nn.Module) -> dict[str, Tensor]:
+        """Return what a published file of this network would hold, under its names without the card's prefix.
+
+        The inverse of `translate`, with which the conformance kit forges a file. Override where names, axes or the
+        set of tensors in the file are not those of the network.
+        """
+        del card
+        return dict(network.state_dict())
+
     def named_outputs(self, card: ModelCard, network: nn.Module, volume: Tensor) -> dict[str, Tensor]:
         """Return the published network's outputs under the names used for parity with the authors' own code.
 

@@ -96,6 +96,20 @@ class ModelsGenesisKeras(Adapter):
         del card
         return ("down_tr",)
 
+    def published_tensors(self, card: ModelCard, network: nn.Module) -> dict[str, Tensor]:
+        """Return the arrays as Keras lays them out; see `Adapter.published_tensors`."""
+        del card
+        state = network.state_dict()
+        kinds = [(f"depth_{number}_{kind}", kind) for number in range(2 * len(_BLOCKS)) for kind in _WEIGHTS]
+        arrays: dict[str, Tensor] = {}
+        for layer, kind in [*kinds, ("conv3d_1", "conv")]:
+            for weight in _WEIGHTS[kind]:
+                if (target := _target(layer, weight)) in state:
+                    value = state[str(target)]
+                    value = value.permute(2, 3, 4, 1, 0) if weight == "kernel" else value
+                    arrays[f"model_weights/{layer}/{layer}/{weight}:0"] = value
+        return arrays
+
     def named_outputs(self, card: ModelCard, network: nn.Module, volume: Tensor) -> dict[str, Tensor]:
         """Return ``out`` after the sigmoid and the output of every second layer, under Keras' layer names."""
         del card

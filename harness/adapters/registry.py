@@ -10,10 +10,26 @@ from pathlib import Path
 from harness.adapters.interface import Adapter
 from harness.errors import UserError, unknown_name
 
-__all__ = ["ENTRY_POINT_GROUP", "adapter", "names"]
+__all__ = ["ENTRY_POINT_GROUP", "adapter", "names", "provide"]
 
 ENTRY_POINT_GROUP = "harness.adapters"
-_MACHINERY = {"interface", "registry", "build", "weights", "forward"}
+_MACHINERY = {
+    "interface",
+    "registry",
+    "build",
+    "weights",
+    "forward",
+    "conformance",
+    "conformance_checks",
+    "conformance_forge",
+    "scaffold",
+}
+_PROVIDED: dict[str, Adapter] = {}
+
+
+def provide(family: Adapter) -> None:
+    """Make an adapter known to this process alone: one that is being written and not yet installed."""
+    _PROVIDED[family.name] = family
 
 
 def names() -> list[str]:
@@ -30,6 +46,8 @@ def adapter(name: str) -> Adapter:
     UserError
         Nobody provides it, or what provides it is not an `Adapter`.
     """
+    if name in _PROVIDED:
+        return _PROVIDED[name]
     points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=name)
     if points:
         found = next(iter(points)).load()
