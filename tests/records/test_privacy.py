@@ -12,7 +12,7 @@ from harness.records.privacy import leaks, redact, refuse_leaks
 PRIVATE = {
     "/home/ada/data": "path",
     "read from /mnt/nas/btcv/img0001.nii.gz, then": "path",
-    "No such file: '/work/x/y.pt'": "path",
+    "No such file: '/srv/x/y.pt'": "path",
     "/tmp": "path",
     "path=/data/btcv": "path",
     "/weird/but/deep/path.txt": "path",
