@@ -14,7 +14,7 @@ SHAPES = st.tuples(*[st.integers(1, 7)] * 3)
 SPACINGS = st.tuples(*[st.floats(0.05, 12.0)] * 3)
 CLASSES = {"one": (1,), "two": (2,), "either": (1, 2), "unused": (9,), "not three": (0, 1, 2)}
 DTYPES = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
-relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
