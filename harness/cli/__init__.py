@@ -27,7 +27,7 @@ COMMANDS = {
     "rescore": ("rescore", "a finished run by other metrics, from its predictions"),
     "record": ("record", "verify or show records"),
     "leaderboard": ("leaderboard", "build the board from records, claims and cards"),
-    "adapter": ("adapter", "the published network on one input, for parity with real weights"),
+    "adapter": ("adapter", "start or check a model's adapter; the published network on one input, for parity"),
     "weights": ("weights", "list, fetch, verify, add, inspect or convert checkpoint files"),
 }
 
