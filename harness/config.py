@@ -32,6 +32,11 @@ class Scoring(_Config):
 
     metrics: tuple[str, ...] = ("dice", "hd95")
     policy: str = "adopted"
+    sums: bool = Field(
+        default=False,
+        description="keep per case the sums over probabilities, from which soft metrics are computed now and later; "
+        "holds all logits of a scan at once",
+    )
 
 
 class Protocol(_Config):

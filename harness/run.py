@@ -99,7 +99,10 @@ def _execute(config: RunConfig, folder: RunFolder) -> Path:
     numerics = Numerics(protocol.training, device)
     outcome = fit(built.network, trainable, protocol.training, folder.checkpoints, folder.log, numerics)
 
-    scored = predict_and_score(evaluator, built.network, split.scored, protocol.scoring.metrics, folder.predictions)
+    sums = folder.sums if protocol.scoring.sums else None
+    scored = predict_and_score(
+        evaluator, built.network, split.scored, protocol.scoring.metrics, folder.predictions, sums
+    )
     facts = Facts(
         config=config,
         model=model,

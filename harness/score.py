@@ -6,6 +6,7 @@ refused unless the caller says what it counts.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from harness.progress import track
 from harness.records.cases import CaseRow, case_rows, to_csv
 from harness.scoring import score
 from harness.scoring.definitions import definition
+from harness.scoring.soft import SOFT_METRICS, SoftStatistics, score_soft
 from harness.scoring.summary import Summary, summarise
 
 __all__ = [
@@ -115,6 +117,7 @@ def score_folders(
     missing: Missing = "refuse",
     ignore_extra: bool = False,
     workers: int = 1,
+    sums: Path | None = None,
 ) -> FolderScores:
     """Score every reference case.
 
@@ -136,6 +139,8 @@ def score_folders(
         Whether predictions without a reference are left alone.
     workers : int
         Cases scored at the same time, in threads.
+    sums : Path, optional
+        Folder with ``<case>.json`` of sums over probabilities, for the metrics that label maps cannot give.
 
     Raises
     ------
@@ -144,6 +149,8 @@ def score_folders(
     """
     for metric in metrics:
         definition(metric)
+    hard = [metric for metric in metrics if metric not in SOFT_METRICS]
+    soft = [metric for metric in metrics if metric in SOFT_METRICS]
     absent, extra = sorted(set(references) - set(predictions)), sorted(set(predictions) - set(references))
     if absent and missing == "refuse":
         raise UserError(
@@ -159,7 +166,11 @@ def score_folders(
     scored = [case for case in sorted(references) if case in predictions or missing == "empty"]
 
     def one(case: str) -> tuple[list[dict[str, Any]], str]:
-        return _score_case(case, predictions.get(case), references[case], classes, metrics)
+        rows, digest = _score_case(case, predictions.get(case), references[case], classes, hard or ["dice"])
+        place = {"case_id": case, "spacing": rows[0]["spacing"]}
+        kept = _read_sums(sums, case, soft) if soft else {}
+        softly = [{**row, **place} for row in score_soft(kept, soft)]
+        return (rows if hard else []) + softly, digest
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         results = list(track(pool.map(one, scored), "scoring", total=len(scored)))
@@ -185,6 +196,17 @@ def _score_case(
     undrawn = [name for name, values in classes.items() if truth.not_annotated.intersection(values)]
     rows = score(labels, truth.labels, truth.grid.spacing, plain, metrics, not_annotated=undrawn)
     return [{**row, "case_id": case, "spacing": truth.grid.spacing} for row in rows], label_map_sha256(labels)
+
+
+def _read_sums(folder: Path | None, case: str, metrics: Sequence[str]) -> dict[str, SoftStatistics]:
+    path = folder / f"{case}.json" if folder else None
+    if path is None or not path.is_file():
+        raise UserError(
+            f"{', '.join(metrics)} cannot be computed from label maps, and no sums of probabilities are kept for case "
+            f"{case!r}. Run again with protocol.scoring.sums=true."
+        )
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {name: SoftStatistics.from_json(stored) for name, stored in content.items()}
 
 
 def _read_prediction(path: Path, case: str, truth: Reference) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -128,3 +129,23 @@ def test_a_run_is_rescored_by_other_metrics(cell: list[str], synthetic: Path, tm
     record = json.loads(before)
     assert summary["metrics"]["dice"]["overall"]["value"] == pytest.approx(record["metrics"][0]["value"], abs=1e-12)
     assert (run / "record" / "record.json").read_bytes() == before
+
+
+def test_soft_metrics_come_from_sums_written_at_inference(
+    cell: list[str], synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["protocol.scoring.sums=true", "protocol.scoring.metrics=[dice,soft_dice]"]
+    assert main(["run", *cell, *more]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    record = json.loads((run / "record" / "record.json").read_text())
+    stated = {metric["id"]: metric["value"] for metric in record["metrics"]}
+    assert set(stated) == {"dice.hard.native.v1", "dice.soft.native.v1"}
+    place = ["--cards", str(synthetic), "--data-root", str(synthetic / "synthetic")]
+    assert main(["rescore", str(run), "--metrics", "soft_dice,dice_any_p,iou_genesis", *place]) == 0
+    summary = json.loads((run / "rescored" / "summary.json").read_text())["metrics"]
+    assert summary["soft_dice"]["overall"]["value"] == pytest.approx(stated["dice.soft.native.v1"], abs=1e-12)
+    # an untrained softmax leaves no probability at 0, so every voxel is a prediction of every class
+    assert 0 < summary["dice_any_p"]["overall"]["value"] < 0.5
+    shutil.rmtree(run / "sums")
+    assert main(["rescore", str(run), "--metrics", "soft_dice", *place]) == 2
+    assert "protocol.scoring.sums=true" in capsys.readouterr().err

@@ -40,6 +40,7 @@ def execute(arguments: argparse.Namespace) -> int:
         arguments.metrics.split(","),
         policy=arguments.policy,
         workers=arguments.workers,
+        sums=folder.parent / "sums",
     )
     out = arguments.out or folder.parent / "rescored"
     cases, summary = write_scores(scores, card.classes, arguments.policy, out)

@@ -46,6 +46,11 @@ class RunFolder:
         return self.path / "predictions"
 
     @property
+    def sums(self) -> Path:
+        """Sums over probabilities, one JSON file per scored case, where the protocol keeps them."""
+        return self.path / "sums"
+
+    @property
     def record(self) -> Path:
         """The record's folder."""
         return self.path / "record"

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from harness.errors import UserError, unknown_name
 from harness.scoring.definitions import definition
 
-__all__ = ["THRESHOLDS", "SoftStatistics", "auc", "score_soft", "soft_value", "sufficient_statistics"]
+__all__ = ["SOFT_METRICS", "THRESHOLDS", "SoftStatistics", "auc", "score_soft", "soft_value", "sufficient_statistics"]
 
 THRESHOLDS = tuple(round(0.50 + 0.05 * step, 2) for step in range(10))
 """0.50, 0.55, ... 0.95: those of Models Genesis' IoU."""
@@ -156,6 +156,10 @@ _FORMULAS: dict[str, Callable[[SoftStatistics], float]] = {
     "iou_genesis": _iou_genesis,
     "iou_fg_pooled": _iou_at_half,
 }
+
+
+SOFT_METRICS = frozenset(_FORMULAS)
+"""Ids of the metrics that come from these sums; label maps cannot give them."""
 
 
 def soft_value(metric_id: str, statistics: SoftStatistics) -> float:

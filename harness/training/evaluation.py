@@ -12,18 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from harness.data.cache import Cache
+from harness.data.cache import Cache, PreparedCase
 from harness.data.fingerprint import label_map_sha256
 from harness.data.layouts import Case
 from harness.data.reading import write_labels
 from harness.data.reference import read_reference
+from harness.files import write_json
 from harness.inference.native import restore, to_labels
 from harness.inference.settings import Inference
-from harness.inference.sliding_window import predict_logits
+from harness.inference.sliding_window import predict_labels, predict_logits
 from harness.progress import track
 from harness.scoring import score
+from harness.scoring.soft import SOFT_METRICS, SoftStatistics, score_soft, sufficient_statistics
 
 __all__ = ["Evaluator", "Scored", "predict_and_score"]
 
@@ -59,10 +61,37 @@ class Evaluator:
 
     def predict(self, network: nn.Module, case: str) -> NDArray[np.integer[Any]]:
         """Return the label map of one scan, in its own grid and with the data set's label values."""
-        prepared = self.cache.case(case)
-        volume = torch.from_numpy(np.asarray(prepared.image, dtype=np.float32))
+        prepared, volume = self._volume(case)
+        values, fill = self.cache.label_values, prepared.fill[0]
+        labels = predict_labels(network, volume, self.settings, self.patch, self.device, values=values, fill=fill)
+        return restore(labels, prepared.spec)
+
+    def predict_with_sums(
+        self, network: nn.Module, case: str
+    ) -> tuple[NDArray[np.integer[Any]], dict[str, SoftStatistics]]:
+        """Return the label map and, per class, the sums over probabilities that soft metrics are computed from.
+
+        Probabilities are brought to the scan's own grid by linear interpolation. This holds all logits of the scan,
+        which `predict` never does.
+        """
+        prepared, volume = self._volume(case)
         logits = predict_logits(network, volume, self.settings, self.patch, self.device, fill=prepared.fill[0])
-        return restore(to_labels(logits, self.settings.activation, self.cache.label_values), prepared.spec)
+        labels = restore(to_labels(logits, self.settings.activation, self.cache.label_values), prepared.spec)
+        reference = read_reference(self.cases[case]).labels
+        sums = {}
+        for number, (name, values) in enumerate(self.classes.items()):
+            if self.settings.activation == "softmax":
+                channels = [self.cache.label_values.index(value) for value in values]
+                probability = logits.softmax(dim=0)[channels].sum(dim=0)
+            else:
+                probability = logits[number].sigmoid()
+            native = prepared.spec.restore(probability.numpy(), order="linear", fill=0.0)
+            sums[name] = sufficient_statistics(np.clip(native, 0.0, 1.0), np.isin(reference, values))
+        return labels, sums
+
+    def _volume(self, case: str) -> tuple[PreparedCase, Tensor]:
+        prepared = self.cache.case(case)
+        return prepared, torch.from_numpy(np.asarray(prepared.image, dtype=np.float32))
 
     def score(self, prediction: NDArray[np.integer[Any]], case: str, metrics: Sequence[str]) -> list[Row]:
         """Return one row per class and metric, as `harness.scoring.score` gives them, with the case's id."""
@@ -109,23 +138,48 @@ class Scored:
 
 
 def predict_and_score(
-    evaluator: Evaluator, network: nn.Module, cases: Sequence[str], metrics: Sequence[str], folder: Path
+    evaluator: Evaluator,
+    network: nn.Module,
+    cases: Sequence[str],
+    metrics: Sequence[str],
+    folder: Path,
+    sums: Path | None = None,
 ) -> Scored:
-    """Predict and score every case, and keep each prediction as ``<folder>/<case>.nii.gz``.
+    """Predict and score every case, and keep what later scoring needs.
 
-    The file has the affine of the case's own image; it is written whole or not at all.
+    Parameters
+    ----------
+    evaluator : Evaluator
+        Predicts and scores one case.
+    network : nn.Module
+        With the weights to be scored.
+    cases, metrics : sequence of str
+        What is scored, and by what. Metrics of probabilities need ``sums``.
+    folder : Path
+        Gets each prediction as ``<case>.nii.gz`` with the affine of the case's own image, whole or not at all.
+    sums : Path, optional
+        Gets per case and class the sums over probabilities, as ``<case>.json``; they are formed only if it is given.
     """
+    hard = [metric for metric in metrics if metric not in SOFT_METRICS]
+    soft = [metric for metric in metrics if metric in SOFT_METRICS]
     rows: list[Row] = []
     hashes: dict[str, str] = {}
     case_seconds: dict[str, float] = {}
     score_seconds = 0.0
     for case in track(cases, "predicting and scoring"):
         begin = time.perf_counter()
-        prediction = evaluator.predict(network, case)
+        statistics: dict[str, SoftStatistics] = {}
+        if sums is None:
+            prediction = evaluator.predict(network, case)
+        else:
+            prediction, statistics = evaluator.predict_with_sums(network, case)
+            write_json(sums / f"{case}.json", {name: found.to_json() for name, found in statistics.items()})
         case_seconds[case] = time.perf_counter() - begin
         write_labels(folder / f"{case}.nii.gz", prediction, evaluator.cases[case].images[0])
         hashes[case] = label_map_sha256(prediction)
         begin = time.perf_counter()
-        rows += evaluator.score(prediction, case, metrics)
+        scored = evaluator.score(prediction, case, hard)
+        rows += scored
+        rows += [{**row, "case_id": case, "spacing": scored[0]["spacing"]} for row in score_soft(statistics, soft)]
         score_seconds += time.perf_counter() - begin
     return Scored(rows, hashes, case_seconds, score_seconds)
