@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.cards.dataset import DatasetCard
 from harness.data.case import Case
+from harness.data.checked import Checked, Found, case_key
 from harness.data.finding import Finding
 from harness.data.fingerprint import fingerprint
 from harness.data.inspection import CaseFacts, inspect_case
@@ -67,7 +69,14 @@ class CheckReport:
         }
 
 
-def check(card: DatasetCard, cases: Mapping[str, Case], *, needed: Iterable[str] = (), workers: int = 1) -> CheckReport:
+def check(
+    card: DatasetCard,
+    cases: Mapping[str, Case],
+    *,
+    needed: Iterable[str] = (),
+    workers: int = 1,
+    cache: Path | None = None,
+) -> CheckReport:
     """Open every file of every case once and compare what is there with the card and its splits.
 
     Parameters
@@ -81,6 +90,8 @@ def check(card: DatasetCard, cases: Mapping[str, Case], *, needed: Iterable[str]
         splits that are not needed now are only warned of.
     workers : int
         Threads; decompression and hashing run beside each other.
+    cache : Path, optional
+        Folder that remembers what was found in files by their size and time; unchanged files are not read again.
 
     Returns
     -------
@@ -88,17 +99,26 @@ def check(card: DatasetCard, cases: Mapping[str, Case], *, needed: Iterable[str]
         It never raises for bad data; `CheckReport.refuse` does.
     """
     facts: dict[str, CaseFacts] = {}
+    memory = Checked(card, cache)
     findings = list(_against_splits(card, cases, frozenset(needed)))
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        results = pool.map(lambda case: inspect_case(card, case), cases.values())
-        for case, (found, wrong) in zip(cases, track(results, f"check {card.id}", len(cases)), strict=True):
-            findings += wrong
-            if found is not None:
-                facts[case] = found
+        results = pool.map(lambda case: _inspect(card, case, memory), cases.values())
+        for case, (key, found) in zip(cases, track(results, f"check {card.id}", len(cases)), strict=True):
+            memory.put(key, found)
+            findings += found[1]
+            if found[0] is not None:
+                facts[case] = found[0]
+    memory.save()
     findings += _doubles(facts)
     findings += _presence(card, facts)
     findings.sort(key=lambda finding: finding.level != "error")  # stable: the order of cases stays
     return CheckReport(dataset=card.id, findings=tuple(findings), facts=facts)
+
+
+def _inspect(card: DatasetCard, case: Case, memory: Checked) -> tuple[str | None, Found]:
+    """Return what is known of a case, from memory or by opening its files."""
+    key = case_key(card, case)
+    return key, memory.get(key) or inspect_case(card, case)
 
 
 def _against_splits(card: DatasetCard, cases: Mapping[str, Case], needed: frozenset[str]) -> Iterator[Finding]:

@@ -58,6 +58,20 @@ class CaseFacts:
         """Return plain values; the label values become text, as JSON has it."""
         return {**asdict(self), "label_histogram": {str(k): v for k, v in self.label_histogram.items()}}
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> CaseFacts:
+        """Build the facts that `to_json` described."""
+        return cls(
+            shape=_triple(content["shape"]),
+            spacing=_triple(content["spacing"]),
+            axcodes=content["axcodes"],
+            image_sha256=content["image_sha256"],
+            label_sha256=content["label_sha256"],
+            label_histogram={int(value): count for value, count in content["label_histogram"].items()},
+            ranges=tuple((low, high) for low, high in content["ranges"]),
+            not_annotated=tuple(content["not_annotated"]),
+        )
+
 
 def inspect_case(card: DatasetCard, case: Case) -> tuple[CaseFacts | None, tuple[Finding, ...]]:
     """Open each file of a case once and compare it with the card.
@@ -223,6 +237,11 @@ def _histogram(labels: NDArray[Any]) -> dict[int, int]:
         counts = np.bincount(flat[start : start + _BLOCK])
         total[: len(counts)] += counts
     return {int(value): int(total[value]) for value in np.flatnonzero(total)}
+
+
+def _triple(values: Sequence[Any]) -> tuple[Any, Any, Any]:
+    first, second, third = values
+    return first, second, third
 
 
 def _spans(values: Sequence[int]) -> str:

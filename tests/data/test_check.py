@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -361,6 +362,48 @@ def test_every_file_is_opened_once(card, folder, monkeypatch):
     report(card, folder)
     assert set(opened.values()) == {1}
     assert len(opened) == 8
+
+
+def test_unchanged_files_are_read_once(card, folder, monkeypatch):
+    memory = folder / "memory"
+    (folder / "labels/case002.nii.gz").unlink()
+    first = report(card, folder, cache=memory)
+    inspected = []
+
+    def counting(card, case):
+        inspected.append(case.id)
+        return inspection.inspect_case(card, case)
+
+    monkeypatch.setattr("harness.data.check.inspect_case", counting)
+    assert report(card, folder, cache=memory) == first
+    assert inspected == []
+    path = folder / "labels/case001.nii.gz"
+    labels = voxels(path)
+    labels[0, 0, 0] = 9
+    rewrite(path, labels)
+    assert {finding.case for finding in report(card, folder, cache=memory).errors} == {"case001", "case002"}
+    assert inspected == ["case001"]
+    os.utime(path, ns=(0, 0))  # the same bytes, another time
+    report(card, folder, cache=memory)
+    assert inspected == ["case001", "case001"]
+    report(changed(card, ranges={"values": (0, 1)}), folder, cache=memory)  # another card
+    assert inspected[2:] == ["case000", "case001", "case002", "case003"]
+    report(changed(card, splits=()), folder, cache=memory)  # splits say nothing of what is in a file
+    assert len(inspected) == 6
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"version": 0, "entries": {}}', '{"version": 1, "entries": 3}'])
+def test_a_damaged_memory_is_no_memory(card, folder, content):
+    memory = folder / "memory"
+    expected = report(card, folder, cache=memory)
+    (memory / "checks/synthetic.json").write_text(content)
+    assert report(card, folder, cache=memory) == expected
+
+
+def test_a_memory_that_cannot_be_kept_costs_only_time(card, folder, capsys):
+    (folder / "memory").write_text("a file where a folder is needed")
+    assert report(card, folder, cache=folder / "memory").findings == ()
+    assert "are not kept" in capsys.readouterr().err
 
 
 def test_histograms_in_blocks_and_of_wide_types(monkeypatch):
