@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from harness.data.nifti import is_nifti, read_nifti, write_labels, write_volume
+from harness.data.nifti import is_nifti, read_nifti
+from harness.data.nifti_writing import write_labels, write_volume
 from harness.data.volume import Volume, as_labels
 from harness.errors import UserError
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.cards.base import parse
 from harness.cards.dataset import DatasetCard, ids_sha256
-from harness.data.nifti import write_volume
+from harness.data.nifti_writing import write_volume
 from harness.errors import UserError
 from harness.files import write_text
 from harness.grid import Grid

@@ -9,7 +9,7 @@ from harness.cards.base import parse
 from harness.cards.dataset import DatasetCard, Relation, Tissue
 from harness.data.check import check
 from harness.data.layouts import find_cases
-from harness.data.nifti import write_volume
+from harness.data.nifti_writing import write_volume
 from harness.data.rules import against_anatomy, against_known_faults, against_tissues
 from harness.errors import UserError
 from harness.grid import Grid
