@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.adapters.conformance_forge import REFUSALS, Size, Subject, forge, outputs, volume
+from harness.adapters.conformance_forge import REFUSALS, Size, Subject, forge, outputs, sizes, volume
 from harness.checkpoints.hashing import state_sha256
 from harness.checkpoints.reading import read
 from harness.checkpoints.report import LoadReport
@@ -90,7 +90,10 @@ def shapes(subject: Subject) -> str:
     if not subject.segments:
         return f"no segmentation network; {_classification(subject)}"
     found = [_segmentation(subject, subject.channels, 2, subject.patch)]
-    found.append(_segmentation(subject, subject.channels, 5, _uneven(subject)))
+    try:  # a short side may be fine beside longer ones, and is far cheaper in networks of many levels
+        found.append(_segmentation(subject, subject.channels, 5, _uneven(subject, sizes(subject.card)[0])))
+    except Violation:
+        found.append(_segmentation(subject, subject.channels, 5, _uneven(subject, subject.patch)))
     try:
         found.append(_segmentation(subject, subject.channels + 1, 3, subject.patch))
     except UserError:
@@ -267,12 +270,12 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _uneven(subject: Subject) -> Size:
+def _uneven(subject: Subject, base: Size) -> Size:
     """Return a legal size with three different sides where there is one: swapped axes do not pass."""
-    contract, (first, second, third) = subject.card.contract, subject.patch
+    contract = subject.card.contract
     if contract.legal_sizes:
         return max(contract.legal_sizes)
-    return first, second + contract.divisible_by[1], third + 2 * contract.divisible_by[2]
+    return base[0], base[1] + contract.divisible_by[1], base[2] + 2 * contract.divisible_by[2]
 
 
 def _segmentation(subject: Subject, channels: int, classes: int, size: Size) -> str:

@@ -18,7 +18,7 @@ from harness.adapters.registry import adapter
 from harness.cards.model import Checkpoint, ModelCard, WeightFile
 from harness.errors import UserError
 
-__all__ = ["REFUSALS", "Size", "Subject", "forge", "outputs", "subject", "volume"]
+__all__ = ["REFUSALS", "Size", "Subject", "forge", "outputs", "sizes", "subject", "volume"]
 
 Size = tuple[int, int, int]
 REFUSALS = (UserError, RuntimeError, ValueError, AssertionError)
@@ -111,12 +111,12 @@ def subject(card: ModelCard, folder: Path) -> Subject:
     if card.checkpoint is None:
         card = card.model_copy(update={"checkpoint": Checkpoint(files=(WeightFile(name="forged.pt"),))})
     family, channels = adapter(card.adapter), len(card.contract.channels)
-    published = _first_taken(card, [Task("published", channels, patch=size) for size in _sizes(card)], training=False)
+    published = _first_taken(card, [Task("published", channels, patch=size) for size in sizes(card)], training=False)
     try:
-        _seeded(card, _task(True, channels, _sizes(card)[-1]), None, 0)
+        _seeded(card, _task(True, channels, sizes(card)[-1]), None, 0)
     except UserError:  # the family says that it has no such network; any other error is a fault, not an answer
         return Subject(card, family, folder, published, published, segments=False)
-    patch = _first_taken(card, [_task(True, channels, size) for size in _sizes(card)], training=True)
+    patch = _first_taken(card, [_task(True, channels, size) for size in sizes(card)], training=True)
     return Subject(card, family, folder, patch, published, segments=True)
 
 
@@ -163,18 +163,18 @@ def _seeded(card: ModelCard, task: Task, weights: Path | None, seed: int) -> Bui
         return build(card, task, {}, weights)
 
 
-def _sizes(card: ModelCard) -> list[Size]:
+def sizes(card: ModelCard) -> list[Size]:
     """List sizes to try, the smallest first: the legal ones, or doubled multiples up to the published patch."""
     contract = card.contract
     if contract.legal_sizes:
         return sorted(contract.legal_sizes, key=math.prod)
     first, second, third = (step * math.ceil(_SMALLEST / step) for step in contract.divisible_by)
-    sizes = [(first * 2**n, second * 2**n, third * 2**n) for n in range(4)]
-    sizes = [size for size in sizes if max(size) <= max(_LARGEST, first, second, third)]
+    tried = [(first * 2**n, second * 2**n, third * 2**n) for n in range(4)]
+    tried = [size for size in tried if max(size) <= max(_LARGEST, first, second, third)]
     if contract.patch:
         limit = math.prod(contract.patch)
-        sizes = [size for size in sizes if math.prod(size) < limit] + [contract.patch]
-    return sizes
+        tried = [size for size in tried if math.prod(size) < limit] + [contract.patch]
+    return tried
 
 
 def _first_taken(card: ModelCard, tasks: list[Task], *, training: bool) -> Size:
