@@ -74,6 +74,7 @@ def test_lower_is_better_is_turned_round(summary):
     ])  # fmt: skip
     assert cell.gain.state == "gain_confirmed"
     assert cell.gain.value == pytest.approx(6.5 / 3)
+    assert (cell.gain.better, cell.gain.worse) == (3, 0)
 
 
 def test_only_common_cases_and_common_seeds_are_paired(summary):
