@@ -9,11 +9,14 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/harness demo
 
+# One process per core, each with one thread: more threads than cores only wait for each other.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+
 test: $(STAMP)
-	$(BIN)/pytest -m "not slow and not browser and not gpu"
+	$(TESTS) -m "not slow and not browser and not gpu"
 
 test-slow: $(STAMP)
-	$(BIN)/pytest -m "slow and not browser and not gpu"
+	$(TESTS) -m "slow and not browser and not gpu"
 
 test-browser: $(STAMP)
 	$(BIN)/pytest -m browser
