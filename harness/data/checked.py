@@ -7,7 +7,6 @@ the card says but its splits, and by `VERSION`; where any of them changed, the c
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,8 +38,11 @@ class Checked:
         entry = None if key is None else self._entries.get(key)
         if entry is None:
             return None
-        facts = None if entry["facts"] is None else CaseFacts.from_json(entry["facts"])
-        return facts, tuple(Finding(**finding) for finding in entry["findings"])
+        try:
+            facts = None if entry["facts"] is None else CaseFacts.from_json(entry["facts"])
+            return facts, tuple(Finding(**finding) for finding in entry["findings"])
+        except (KeyError, TypeError, ValueError):
+            return None  # somebody edited the file: the case is opened again
 
     def put(self, key: str | None, found: Found) -> None:
         """Remember what was found."""
@@ -58,7 +60,7 @@ class Checked:
         if self._path is None or not self._changed:
             return
         try:
-            write_json(self._path, {"version": VERSION, "entries": self._entries})
+            write_json(self._path, self._entries)
         except HarnessError as error:
             say(f"The results of the check are not kept: {error}")
 
@@ -82,12 +84,9 @@ def case_key(card: DatasetCard, case: Case) -> str | None:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """Read the memory; one that is damaged or of another version is no memory."""
+    """Read the memory; a damaged one is no memory."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if not isinstance(content, Mapping) or content.get("version") != VERSION:
-        return {}
-    entries = content.get("entries")
-    return dict(entries) if isinstance(entries, Mapping) else {}
+    return content if isinstance(content, dict) else {}

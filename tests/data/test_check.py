@@ -392,11 +392,15 @@ def test_unchanged_files_are_read_once(card, folder, monkeypatch):
     assert len(inspected) == 6
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"version": 0, "entries": {}}', '{"version": 1, "entries": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{KEY: 3}", '{KEY: {"facts": {}, "findings": []}}', '{KEY: {"facts": null}}']
+)
 def test_a_damaged_memory_is_no_memory(card, folder, content):
     memory = folder / "memory"
     expected = report(card, folder, cache=memory)
-    (memory / "checks/synthetic.json").write_text(content)
+    path = memory / "checks/synthetic.json"
+    key = next(iter(json.loads(path.read_text())))
+    path.write_text(content.replace("KEY", json.dumps(key)))
     assert report(card, folder, cache=memory) == expected
 
 

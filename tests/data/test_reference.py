@@ -96,7 +96,14 @@ def test_structures_on_different_grids_are_refused(tmp_path):
 def test_the_hash_covers_every_structure_and_the_missing_ones(tmp_path):
     low, high = structure(tmp_path / "low.nii.gz", np.s_[:4]), structure(tmp_path / "high.nii.gz", np.s_[3:])
     none = tmp_path / "none.nii.gz"
-    ways = [((5, low), (2, high)), ((2, high), (5, low)), ((5, low), (2, none)), ((5, low),), ((5, high), (2, high))]
+    ways = [
+        ((5, low), (2, high)),
+        ((2, high), (5, low)),
+        ((5, low), (2, none)),
+        ((5, low),),
+        ((5, high), (2, high)),
+        ((5, none), (2, low)),
+    ]
     hashes = [read_reference(case(tmp_path, structures=way), hashed=True).sha256 for way in ways]
     assert len(set(hashes)) == len(ways)
     assert read_reference(case(tmp_path, structures=ways[0]), hashed=True).sha256 == hashes[0]
