@@ -80,6 +80,8 @@ def curves(lines: Sequence[Curve], what: str, ident: str, height: float = 240) -
     body = [*_horizontal_grid(y, 46, _WIDTH - 82), *_x_axis(x, height - 34, "step")]
     ends: list[tuple[float, str, str]] = []
     for line, rows in kept:
+        if all(bottom == top for _, _, bottom, top in rows):
+            continue  # every point stands for itself, so there is no range to show
         upper = [(x(step), y(top)) for step, _, _, top in rows]
         lower = [(x(step), y(bottom)) for step, _, bottom, _ in reversed(rows)]
         body.append(tag("path", d=path([*upper, *lower], close=True), class_=f"band {_tone(line)}"))
