@@ -32,7 +32,8 @@ def forge() -> ModuleType:
 
 def write_published(forge: ModuleType, model: str, path: Path) -> Path:
     """Write the file as its manifest describes it: top level, prefix, names."""
-    content = forge.manifest(model)
+    kind = "manifest_full" if (PARITY / model / "manifest_full.json").is_file() else "manifest"
+    content = forge.manifest(model, kind)  # Med3D's "logits" come from the head that the authors' training script saves
     values = forge.checkpoint(content)
     if "root_attributes" in content:
         with h5py.File(path, "w") as file:

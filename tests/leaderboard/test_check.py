@@ -24,13 +24,13 @@ def spoiled(copy):
 
     def spoil(page, old, new):
         path = copy / page
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert old in text
-        path.write_text(text.replace(old, new, 1))
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
         try:
             return check_page(copy, page)
         finally:
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
 
     return spoil
 
