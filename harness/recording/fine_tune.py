@@ -196,13 +196,17 @@ def _contamination(facts: Facts) -> fields.Contamination | None:
     """Say whether pretraining saw the scored data: by content where the volumes are listed, else as the card says."""
     if facts.weights is None:
         return None
-    known = next((entry for entry in facts.model.contamination if entry.dataset == facts.data.id), None)
-    if (facts.model_folder / SEEN_FILE).is_file():
-        images = {case: found.image_sha256 for case, found in facts.report.facts.items()}
-        known = contamination(facts.model_folder, facts.data.id, images, facts.split.scored)
-    if known is None:
-        return fields.Contamination(status="unknown", evidence="the model card says nothing about this data set")
-    return fields.Contamination(status=known.status, evidence=known.evidence)
+    stated = next((entry for entry in facts.model.contamination if entry.dataset == facts.data.id), None)
+    if not (facts.model_folder / SEEN_FILE).is_file():
+        if stated is None:
+            return fields.Contamination(status="unknown", evidence="the model card says nothing about this data set")
+        return fields.Contamination(status=stated.status, evidence=stated.evidence)
+    images = {case: found.image_sha256 for case, found in facts.report.facts.items()}
+    found = contamination(facts.model_folder, facts.data.id, images, facts.split.scored)
+    if found.status == "none" and stated is not None:
+        # other volumes of this data set were seen: the cautious word, with what was found about the scored ones
+        return fields.Contamination(status=stated.status, evidence=f"{stated.evidence}; {found.evidence}")
+    return fields.Contamination(status=found.status, evidence=found.evidence)
 
 
 def _dataset(facts: Facts) -> fields.Dataset:

@@ -77,7 +77,8 @@ def test_twins_differ_in_nothing_but_their_start(cell: list[str], synthetic: Pat
     for init in ("pretrained", "scratch"):
         folder = run(run_config([*twin, f"init={init}"]))
         records[init] = json.loads((folder / "record.json").read_text())
-        assert verify(folder, cards=[synthetic, card.parent]).ok
+        verdict = verify(folder, cards=[synthetic, card.parent])
+        assert verdict.ok, verdict.errors
     pretrained, scratch = records["pretrained"], records["scratch"]
     assert pretrained["weights"]["loaded_fraction"] == 1.0
     assert scratch["weights"]["loaded_fraction"] == 0.0
