@@ -61,7 +61,11 @@ def test_a_key_that_the_file_leaves_at_its_default_can_be_overridden() -> None:
 
 def test_own_groups_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "protocol").mkdir()
-    text = (shipped("configs") / "protocol" / "demo_ct.yaml").read_text().replace("name: demo_ct", "name: mine")
+    text = (
+        (shipped("configs") / "protocol" / "demo_ct.yaml")
+        .read_text(encoding="utf-8")
+        .replace("name: demo_ct", "name: mine")
+    )
     (tmp_path / "protocol" / "mine.yaml").write_text(text)
     assert run_config([*CELL, "protocol=mine"], tmp_path).protocol.name == "mine"
     with pytest.raises(UserError, match="There is no folder"):

@@ -93,7 +93,7 @@ def test_hashes_agree_between_text_bytes_and_file(tmp_path: Path) -> None:
     write_text(tmp_path / "x", "é\n")
     assert file_sha256(tmp_path / "x") == sha256_hex("é\n") == sha256_hex("é\n".encode())
     write_json(tmp_path / "y.json", {"a": 1})
-    assert (tmp_path / "y.json").read_text() == '{\n "a": 1\n}\n'
+    assert (tmp_path / "y.json").read_text(encoding="utf-8") == '{\n "a": 1\n}\n'
 
 
 def test_errors_know_their_exit_codes_and_the_nearest_name() -> None:

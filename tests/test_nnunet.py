@@ -49,7 +49,7 @@ def call(results: Path, synthetic: Path, out: Path) -> int:
 def test_results_become_a_valid_record(results: Path, synthetic: Path, tmp_path: Path) -> None:
     out = tmp_path / "record"
     assert call(results, synthetic, out) == 0
-    record = json.loads((out / "record.json").read_text())
+    record = json.loads((out / "record.json").read_text(encoding="utf-8"))
     assert record["model"] == {
         "id": "nnunet_v2",
         "variant": "3d_fullres",
@@ -62,7 +62,7 @@ def test_results_become_a_valid_record(results: Path, synthetic: Path, tmp_path:
     assert record["reasons"]["protocol.lr"] == "nnU-Net's results folder does not say"
     assert record["evidence"] == ["synthetic_data"]
     assert record["metrics"][0]["n_cases"] == 3
-    assert str(tmp_path) not in (out / "record.json").read_text()
+    assert str(tmp_path) not in (out / "record.json").read_text(encoding="utf-8")
     verdict = verify(out, cards=[synthetic])
     assert verdict.ok, verdict.errors
 

@@ -52,7 +52,7 @@ def test_the_numbers_are_right_and_written(folders: tuple[Path, Path], capsys: p
     assert values["a", "dice.hard.native.v1"] == 1.0
     assert values["b", "dice.hard.native.v1"] == 0.75  # one of four planes is off on either side
     assert values["b", "hd.native.v1"] == 2.0  # one voxel along the axis of 2 mm
-    summary = json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert summary["metrics"]["dice"]["overall"]["value"] == 0.875
     assert summary["metrics"]["dice"]["overall"]["n"] == 2
     assert "dice: 0.8750  (n 2, undefined 0)" in capsys.readouterr().out
@@ -69,7 +69,7 @@ def test_missing_and_extra_cases_are_refused_unless_told(
     assert call(folders, "--missing", "skip") == 0
     assert "left out, no prediction: c" in capsys.readouterr().out
     assert call(folders, "--missing", "empty") == 0
-    summary = json.loads((prediction.parent / "out" / "summary.json").read_text())
+    summary = json.loads((prediction.parent / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["metrics"]["dice"]["overall"]["value"] == pytest.approx((1 + 0.75 + 0) / 3)
     assert summary["metrics"]["dice"]["overall"]["states"]["pred_empty"] == 1
     volume(prediction / "c.nii.gz", cube(4))
@@ -124,7 +124,7 @@ def test_a_run_is_rescored_by_other_metrics(cell: list[str], synthetic: Path, tm
     before = (run / "record" / "record.json").read_bytes()
     place = ["--cards", str(synthetic), "--data-root", str(synthetic / "synthetic")]
     assert main(["rescore", str(run), "--metrics", "dice,nsd@3", *place]) == 0
-    summary = json.loads((run / "rescored" / "summary.json").read_text())
+    summary = json.loads((run / "rescored" / "summary.json").read_text(encoding="utf-8"))
     assert set(summary["metrics"]) == {"dice", "nsd@3"}
     record = json.loads(before)
     assert summary["metrics"]["dice"]["overall"]["value"] == pytest.approx(record["metrics"][0]["value"], abs=1e-12)
@@ -137,12 +137,12 @@ def test_soft_metrics_come_from_sums_written_at_inference(
     more = ["protocol.scoring.sums=true", "protocol.scoring.metrics=[dice,soft_dice]"]
     assert main(["run", *cell, *more]) == 0
     (run,) = (tmp_path / "runs").iterdir()
-    record = json.loads((run / "record" / "record.json").read_text())
+    record = json.loads((run / "record" / "record.json").read_text(encoding="utf-8"))
     stated = {metric["id"]: metric["value"] for metric in record["metrics"]}
     assert set(stated) == {"dice.hard.native.v1", "dice.soft.native.v1"}
     place = ["--cards", str(synthetic), "--data-root", str(synthetic / "synthetic")]
     assert main(["rescore", str(run), "--metrics", "soft_dice,dice_any_p,iou_genesis", *place]) == 0
-    summary = json.loads((run / "rescored" / "summary.json").read_text())["metrics"]
+    summary = json.loads((run / "rescored" / "summary.json").read_text(encoding="utf-8"))["metrics"]
     assert summary["soft_dice"]["overall"]["value"] == pytest.approx(stated["dice.soft.native.v1"], abs=1e-12)
     # an untrained softmax leaves no probability at 0, so every voxel is a prediction of every class
     assert 0 < summary["dice_any_p"]["overall"]["value"] < 0.5

@@ -31,10 +31,14 @@ def plain(tmp_path: Path) -> Path:
 
 def spoil(folder: Path, *edits: Edit) -> None:
     for old, new in edits:
-        holding = [path for path in (folder / "plain.py", folder / "plain.example.yaml") if old in path.read_text()]
+        holding = [
+            path
+            for path in (folder / "plain.py", folder / "plain.example.yaml")
+            if old in path.read_text(encoding="utf-8")
+        ]
         assert holding, f"the template no longer holds {old!r}"
         for path in holding:
-            path.write_text(path.read_text().replace(old, new))
+            path.write_text(path.read_text(encoding="utf-8").replace(old, new))
 
 
 FAULTS: list[tuple[str, str, list[Edit]]] = [
@@ -197,9 +201,9 @@ def test_what_cannot_be_done_is_said(arguments: list[str], says: str, capsys: py
 
 
 def test_nothing_is_overwritten(plain: Path) -> None:
-    before = (plain / "plain.py").read_text()
+    before = (plain / "plain.py").read_text(encoding="utf-8")
     (plain / "plain.example.yaml").unlink()
     with pytest.raises(UserError, match="is there already"):
         scaffold("plain", plain)
-    assert (plain / "plain.py").read_text() == before
+    assert (plain / "plain.py").read_text(encoding="utf-8") == before
     assert not (plain / "plain.example.yaml").exists()

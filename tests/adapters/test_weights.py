@@ -76,7 +76,7 @@ def test_a_hash_that_is_not_published_is_noted_at_the_first_use_and_compared_lat
     card = card_with()
     note = file.with_name("w.pt.sha256.json")
     assert locate(card, tmp_path) == file
-    noted = json.loads(note.read_text())
+    noted = json.loads(note.read_text(encoding="utf-8"))
     assert (noted["bytes"], noted["sha256"], noted["origin"]) == (7, file_sha256(file), "found in place")
     assert standing(card, tmp_path)[0].fault is None
     file.write_bytes(b"WEIGHTS")  # of the same size
@@ -133,7 +133,7 @@ def test_fetch_goes_on_to_the_next_place_and_notes_what_came(
     got = fetch(card, tmp_path)
     assert got == weights_folder(card.id) / "w.pt"
     assert got.read_bytes() == b"weights"
-    assert json.loads(got.with_name("w.pt.sha256.json").read_text())["origin"] == f"{web}/w.pt"
+    assert json.loads(got.with_name("w.pt.sha256.json").read_text(encoding="utf-8"))["origin"] == f"{web}/w.pt"
     assert "w.pt: a copy" in capsys.readouterr().err
     (tmp_path / "served" / "w.pt").unlink()
     assert fetch(card, tmp_path) == got  # here already: nobody is asked

@@ -66,7 +66,7 @@ def test_an_unknown_name_comes_with_the_nearest() -> None:
 
 
 def own_card(folder: Path, **changes: object) -> Path:
-    content = yaml.safe_load((shipped("model_cards") / "models_genesis.narrow8.yaml").read_text())
+    content = yaml.safe_load((shipped("model_cards") / "models_genesis.narrow8.yaml").read_text(encoding="utf-8"))
     content.update({"id": "models_genesis.mine", **changes})
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump(content))

@@ -90,7 +90,7 @@ def test_code_in_a_file_cannot_call_home(tmp_path: Path, home: Home, monkeypatch
     content = {"state_dict": WEIGHTS, "extra": Malicious(marker, home.port), "epoch": 3}
     torch.save(content, source)
     account = convert(source, out, prefix="net.")
-    told, process, environment = json.loads(marker.read_text())
+    told, process, environment = json.loads(marker.read_text(encoding="utf-8"))
     assert told == "[Errno 101] Network is unreachable"
     assert home.calls == 0
     assert process != os.getpid()
@@ -99,13 +99,13 @@ def test_code_in_a_file_cannot_call_home(tmp_path: Path, home: Home, monkeypatch
     assert sorted(tensors) == ["a.weight", "b.bias"]
     assert torch.equal(tensors["a.weight"], WEIGHTS["net.a.weight"])
     assert tensors["b.bias"].dtype == torch.bfloat16
-    assert account == json.loads(provenance_path(out).read_text())
+    assert account == json.loads(provenance_path(out).read_text(encoding="utf-8"))
     assert account["source_sha256"] == file_sha256(source)
     assert account["sha256"] == file_sha256(out)
     assert account["dropped"] == {"epoch": "another top-level entry", "extra": "another top-level entry"}
     assert account["isolated"] is True
     torch.load(source, weights_only=False)  # the call home works: only the isolation kept it from arriving
-    assert json.loads(marker.read_text())[:2] == ["reached", os.getpid()]
+    assert json.loads(marker.read_text(encoding="utf-8"))[:2] == ["reached", os.getpid()]
 
 
 def work(folder: Path, key: str | None = None, prefix: str = "", *, trust: bool = True) -> int:
@@ -147,7 +147,7 @@ def test_a_module_whose_code_is_not_installed(
     tensors = read(tmp_path / "w.safetensors").tensors
     assert sorted(tensors) == sorted(expected)
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
-    report = json.loads((tmp_path / "report.json").read_text())
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report == {
         "weights_key": "net",
         "prefix": "",

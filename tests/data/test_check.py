@@ -399,7 +399,7 @@ def test_a_damaged_memory_is_no_memory(card, folder, content):
     memory = folder / "memory"
     expected = report(card, folder, cache=memory)
     path = memory / "checks/synthetic.json"
-    key = next(iter(json.loads(path.read_text())))
+    key = next(iter(json.loads(path.read_text(encoding="utf-8"))))
     path.write_text(content.replace("KEY", json.dumps(key)))
     assert report(card, folder, cache=memory) == expected
 

@@ -14,7 +14,7 @@ PLUGIN = Path(__file__).parents[2] / "examples" / "segresnet_plugin"
 
 def test_a_new_architecture_costs_at_most_sixty_lines_and_one_card() -> None:
     python = [path for path in PLUGIN.rglob("*.py") if "build" not in path.parts]
-    assert sum(len(path.read_text().splitlines()) for path in python) <= 60
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in python) <= 60
     assert len(list(PLUGIN.rglob("*.yaml"))) == 1
 
 

@@ -60,7 +60,7 @@ def outcomes(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def record_of(folder: Path) -> tuple[dict[str, Any], Path]:
     (path,) = folder.glob("*/record/record.json")
-    return json.loads(path.read_text()), path.parent
+    return json.loads(path.read_text(encoding="utf-8")), path.parent
 
 
 def science_of_cases(folder: Path) -> list[dict[str, str]]:
@@ -69,7 +69,7 @@ def science_of_cases(folder: Path) -> list[dict[str, str]]:
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 

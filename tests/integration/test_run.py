@@ -21,7 +21,7 @@ def test_a_cell_runs_from_cards_to_a_valid_record(cell: list[str], synthetic: Pa
     begin = time.process_time()
     folder = run(run_config(cell))
     assert time.process_time() - begin < 20  # CPU seconds: the wall clock of a shared machine proves nothing
-    record = json.loads((folder / "record.json").read_text())
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     assert record["evidence"] == ["synthetic_data"]
     assert record["division"] == "open"
     assert record["model"]["init"] == "scratch"
@@ -41,7 +41,7 @@ def test_a_cell_runs_from_cards_to_a_valid_record(cell: list[str], synthetic: Pa
 
     again = run(run_config(cell))
     assert again == folder
-    assert json.loads((folder / "record.json").read_text()) == record
+    assert json.loads((folder / "record.json").read_text(encoding="utf-8")) == record
 
     labels = np.asarray(found.dataobj).copy()
     labels[0, 0, 0] = 3 - labels[0, 0, 0]
@@ -76,7 +76,7 @@ def test_twins_differ_in_nothing_but_their_start(cell: list[str], synthetic: Pat
     records = {}
     for init in ("pretrained", "scratch"):
         folder = run(run_config([*twin, f"init={init}"]))
-        records[init] = json.loads((folder / "record.json").read_text())
+        records[init] = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         verdict = verify(folder, cards=[synthetic, card.parent])
         assert verdict.ok, verdict.errors
     pretrained, scratch = records["pretrained"], records["scratch"]

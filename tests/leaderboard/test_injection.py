@@ -27,9 +27,13 @@ def test_the_records_are_shown_and_no_page_is_broken(attacked, forge):
 
 def test_nothing_became_an_element(attacked, board):
     element = re.compile(r"<([a-zA-Z][^\s/>]*)")
-    known = {name for path in board.rglob("*.html") for name in element.findall(path.read_text())} | {"ul", "li", "h3"}
+    known = {name for path in board.rglob("*.html") for name in element.findall(path.read_text(encoding="utf-8"))} | {
+        "ul",
+        "li",
+        "h3",
+    }
     for path in attacked.rglob("*.html"):
-        page = path.read_text()
+        page = path.read_text(encoding="utf-8")
         assert set(element.findall(page)) <= known, path
         assert page.count("<script") == 2
         assert "51317" not in page
@@ -39,7 +43,7 @@ def test_direction_and_control_characters_are_gone(attacked):
     board = attacked
     hidden = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f\ufeff\u0000-\u0008\u000b-\u001f\u007f-\u009f]")
     for path in [*board.rglob("*.html"), board / "board.json"]:
-        assert not hidden.search(path.read_text()), path
+        assert not hidden.search(path.read_text(encoding="utf-8")), path
 
 
 def test_file_names_of_the_board_are_plain(attacked):
@@ -50,7 +54,7 @@ def test_file_names_of_the_board_are_plain(attacked):
 
 
 def test_endless_text_has_an_end(attacked):
-    pages = [path.read_text() for path in attacked.rglob("*.html")]
+    pages = [path.read_text(encoding="utf-8") for path in attacked.rglob("*.html")]
     assert not [page for page in pages if "A" * 2500 in page]
     assert any("more characters)" in page for page in pages)
 
@@ -61,7 +65,7 @@ def test_urls_from_a_record_are_text_unless_known(forge, tmp_path):
         forge.forge(tmp_path / "runs" / str(i), seed=i, source=url, draw=False)
     out = build([tmp_path / "runs"], tmp_path / "board").parent
     assert check(out) == []
-    pages = "".join(path.read_text() for path in out.glob("runs/*/index.html"))
+    pages = "".join(path.read_text(encoding="utf-8") for path in out.glob("runs/*/index.html"))
     linked = {html.unescape(link) for link in re.findall(r'href="([a-z]+:[^"]*)"', pages)}
     assert linked == {"https://huggingface.co/a/b"}
     for url in urls:

@@ -12,19 +12,21 @@ from harness.records.protocol import not_public
 
 
 def test_every_displayed_claim_is_one_line_and_the_unverified_are_nowhere(board):
-    page = (board / "index.html").read_text()
+    page = (board / "index.html").read_text(encoding="utf-8")
     ids = re.findall(r'<tr role="row" id="(r\d+)"', page)
     assert sorted(ids) == sorted(claim.id for claim in claims().results)
     assert len(ids) == 177
     hidden = [entry["id"] for entry in claims().unverified]
     assert hidden
-    everything = "".join(path.read_text() for path in board.rglob("*.html")) + (board / "board.json").read_text()
+    everything = "".join(path.read_text(encoding="utf-8") for path in board.rglob("*.html")) + (
+        board / "board.json"
+    ).read_text(encoding="utf-8")
     assert not [name for name in hidden if re.search(rf"\b{name}\b", everything)]
     assert "not re-read" not in everything
 
 
 def test_values_stand_as_printed(board):
-    page = (board / "index.html").read_text()
+    page = (board / "index.html").read_text(encoding="utf-8")
     for claim in claims().results:
         row = page.split(f'id="{claim.id}"', 1)[1].split("</tr>", 1)[0]
         value, unit = printed(claim)
@@ -81,7 +83,7 @@ def test_siblings_share_source_task_split_and_metric():
 
 def test_a_claim_has_a_page_with_its_note_and_folds(board):
     claim = next(c for c in claims().results if c.per_fold)
-    page = html.unescape((board / "claims" / f"{claim.id}.html").read_text())
+    page = html.unescape((board / "claims" / f"{claim.id}.html").read_text(encoding="utf-8"))
     for fold, value in claim.per_fold.items():
         assert re.search(rf"{fold}</bdi></th><td class=\"num\">{value}<", page)
     assert claim.note in page

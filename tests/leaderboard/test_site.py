@@ -34,7 +34,7 @@ MARK = "demo weights, bundled sample: not a reproduction"
 
 
 def text_of(path):
-    return html.unescape(re.sub(r"<[^>]+>", " ", path.read_text()))
+    return html.unescape(re.sub(r"<[^>]+>", " ", path.read_text(encoding="utf-8")))
 
 
 def test_a_built_board_has_no_fault(board):
@@ -45,7 +45,7 @@ def test_twins_stand_side_by_side_with_their_difference(board, demo_runs):
     page = text_of(board / "index.html")
     ours = {}
     for init in ("pretrained", "scratch"):
-        record = json.loads((demo_runs / init / "record" / "record.json").read_text())
+        record = json.loads((demo_runs / init / "record" / "record.json").read_text(encoding="utf-8"))
         ours[init] = record["metrics"][0]["value"]
         assert f"{ours[init]:.3f}" in page
     difference = ours["pretrained"] - ours["scratch"]
@@ -55,7 +55,7 @@ def test_twins_stand_side_by_side_with_their_difference(board, demo_runs):
 
 
 def test_marks_stand_on_every_page_that_shows_such_a_result(board):
-    runs = [json.loads(path.read_text()) for path in board.glob("runs/*/record.json")]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in board.glob("runs/*/record.json")]
     assert len(runs) == 3
     pages = [board / "index.html", board / "runs.html", *board.glob("cells/*.html")]
     pages += [board / "models" / "models_genesis.html", *board.glob("datasets/head_and_neck*.html")]
@@ -64,7 +64,7 @@ def test_marks_stand_on_every_page_that_shows_such_a_result(board):
     for page in pages:
         assert MARK in text_of(page).lower().replace("  ", " "), page
     for page in (p for p in pages if p.name != "runs.html"):
-        assert 'class="mark"' in page.read_text(), page
+        assert 'class="mark"' in page.read_text(encoding="utf-8"), page
 
 
 def real_thing(forge, home, **changes):
@@ -88,7 +88,9 @@ def real_thing(forge, home, **changes):
 
 
 def claim_of(board, name):
-    return next(one for one in json.loads((board / "board.json").read_text())["claims"] if one["id"] == name)
+    return next(
+        one for one in json.loads((board / "board.json").read_text(encoding="utf-8"))["claims"] if one["id"] == name
+    )
 
 
 def test_a_run_of_the_claimed_cell_is_compared_and_a_marked_one_is_not(forge, tmp_path):
@@ -108,7 +110,10 @@ def test_a_run_of_the_claimed_cell_is_compared_and_a_marked_one_is_not(forge, tm
         "id": "r097", "verdict": "not_attempted", "reproduced": None, "difference": None,
         "reason": "only runs with stand-in weights, synthetic data or samples",
     }  # fmt: skip
-    assert "Reproduced" not in (marked / "index.html").read_text().split("<thead", 1)[1].split("</thead>", 1)[0]
+    assert (
+        "Reproduced"
+        not in (marked / "index.html").read_text(encoding="utf-8").split("<thead", 1)[1].split("</thead>", 1)[0]
+    )
 
 
 def test_a_copy_under_another_seed_is_refused(forge, tmp_path):
@@ -136,7 +141,7 @@ def test_a_withdrawn_record_stays_visible_and_out_of_its_cell(forge, tmp_path):
         ),
     )  # fmt: skip
     out = build([tmp_path / "runs"], tmp_path / "board").parent
-    (cell,) = json.loads((out / "board.json").read_text())["cells"]
+    (cell,) = json.loads((out / "board.json").read_text(encoding="utf-8"))["cells"]
     assert gone.run_id not in cell["runs"]
     assert "withdrawn" in text_of(out / "runs.html")
     assert (out / "runs" / gone.run_id / "index.html").is_file()
@@ -148,7 +153,7 @@ def test_a_corrected_record_takes_the_place_of_the_old_one(forge, tmp_path):
     correct = {"supersedes": old.run_id, "superseded_by_reason": "the first one read the wrong folder"}
     new = forge.forge(tmp_path / "runs" / "b", quality=0.8, draw=False, change=lambda given: given.update(correct))
     out = build([tmp_path / "runs"], tmp_path / "board").parent
-    (cell,) = json.loads((out / "board.json").read_text())["cells"]
+    (cell,) = json.loads((out / "board.json").read_text(encoding="utf-8"))["cells"]
     assert cell["runs"] == [new.run_id]
     assert "superseded" in text_of(out / "runs.html")
 
@@ -172,10 +177,10 @@ def test_failed_diverged_and_missing_records_are_listed(board):
 
 def test_the_run_page_shows_every_score_of_the_case_file(board, demo_runs):
     folder = demo_runs / "scratch" / "record"
-    run_id = json.loads((folder / "record.json").read_text())["run_id"]
+    run_id = json.loads((folder / "record.json").read_text(encoding="utf-8"))["run_id"]
     home = board / "runs" / run_id
-    page = (home / "index.html").read_text()
-    lines = [line.split(",") for line in (folder / "cases.csv").read_text().splitlines()[1:]]
+    page = (home / "index.html").read_text(encoding="utf-8")
+    lines = [line.split(",") for line in (folder / "cases.csv").read_text(encoding="utf-8").splitlines()[1:]]
     for case, _, name, metric, value, reason, *_ in lines:
         digits = 3 if metric.startswith("dice") else 2
         table = page.split(f"<code>{metric}</code>", 1)[1].split("</table>", 1)[0]
@@ -190,8 +195,8 @@ def test_the_run_page_shows_every_score_of_the_case_file(board, demo_runs):
 
 
 def test_classes_keep_the_order_of_their_labels(board, forge, demo_runs):
-    run_id = json.loads((demo_runs / "scratch" / "record" / "record.json").read_text())["run_id"]
-    page = (board / "runs" / run_id / "index.html").read_text()
+    run_id = json.loads((demo_runs / "scratch" / "record" / "record.json").read_text(encoding="utf-8"))["run_id"]
+    page = (board / "runs" / run_id / "index.html").read_text(encoding="utf-8")
     heads = re.findall(r'<th scope="col"><bdi>(.*?)</bdi>', page)
     assert tuple(heads[: len(forge.CLASSES)]) == forge.CLASSES
 
@@ -214,7 +219,7 @@ def test_an_edited_record_is_refused_without_its_numbers(forge, tmp_path):
     forge.forge(tmp_path / "runs" / "honest", draw=False)
     forge.forge(tmp_path / "runs" / "tampered", init="scratch", quality=0.4, draw=False)
     path = tmp_path / "runs" / "tampered" / "record" / "record.json"
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     record["metrics"][0]["value"] = 0.98765
     path.write_text(json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n")
     out = build([tmp_path / "runs"], tmp_path / "board").parent
@@ -223,14 +228,14 @@ def test_an_edited_record_is_refused_without_its_numbers(forge, tmp_path):
     assert "tampered" in page
     assert "0.988" not in page
     assert len(list(out.glob("runs/*/index.html"))) == 1
-    assert str(tmp_path) not in (out / "index.html").read_text()
+    assert str(tmp_path) not in (out / "index.html").read_text(encoding="utf-8")
     assert check(out) == []
 
 
 def test_an_unknown_version_is_refused(forge, tmp_path):
     forge.forge(tmp_path / "runs" / "a", draw=False)
     path = tmp_path / "runs" / "a" / "record" / "record.json"
-    path.write_text(path.read_text().replace('"schema_version":"1.0.0"', '"schema_version":"9.9.9"'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"schema_version":"1.0.0"', '"schema_version":"9.9.9"'))
     out = build([tmp_path / "runs"], tmp_path / "board").parent
     assert "9.9.9" in text_of(out / "index.html")
     assert not list(out.glob("runs/*/index.html"))
@@ -240,7 +245,7 @@ def test_the_same_record_twice_counts_once(forge, tmp_path):
     forge.forge(tmp_path / "runs" / "a", draw=False)
     shutil.copytree(tmp_path / "runs" / "a", tmp_path / "runs" / "b")
     out = build([tmp_path / "runs", tmp_path / "runs" / "a"], tmp_path / "board").parent
-    assert len(json.loads((out / "board.json").read_text())["runs"]) == 1
+    assert len(json.loads((out / "board.json").read_text(encoding="utf-8"))["runs"]) == 1
 
 
 def test_a_link_in_a_record_never_reaches_the_board(forge, tmp_path):
@@ -271,7 +276,7 @@ def test_a_folder_that_is_no_board_is_never_replaced(tmp_path):
     (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
     with pytest.raises(UserError, match="is not a board"):
         build([], tmp_path / "thesis")
-    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "years of work"
+    assert (tmp_path / "thesis" / "chapter1.tex").read_text(encoding="utf-8") == "years of work"
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="is not a folder"):
         build([], tmp_path / "file")

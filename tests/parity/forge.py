@@ -43,7 +43,7 @@ def input_volume(shape: tuple[int, ...], salt: int = 0) -> np.ndarray:
 
 def manifest(model: str, kind: str = "manifest") -> dict[str, Any]:
     """Read the manifest of one parity id; ``kind`` may be ``manifest_full``."""
-    content: dict[str, Any] = json.loads((PARITY / model / f"{kind}.json").read_text())
+    content: dict[str, Any] = json.loads((PARITY / model / f"{kind}.json").read_text(encoding="utf-8"))
     return content
 
 

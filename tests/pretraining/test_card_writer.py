@@ -89,7 +89,7 @@ def test_the_card_tells_where_it_comes_from(pretrained):
     assert len(card.pretraining.fingerprint) == 64
     assert card.contamination[0].status == "unlabeled_overlap"
     assert card.licence == "CC0-1.0"
-    assert yaml.safe_load(path.read_text())["checkpoint"]["files"][0]["places"] == [
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))["checkpoint"]["files"][0]["places"] == [
         {"kind": "beside_card", "where": "mine.pt", "official": False}
     ]
 

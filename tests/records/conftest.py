@@ -295,8 +295,8 @@ def reseal(folder: Path, change: Callable[[dict[str, Any]], None] | None = None,
 
     Every hash and both ids are recomputed after ``change``; with ``aggregates`` the metrics are as well.
     """
-    data = json.loads((folder / "record.json").read_text())
-    rows = parse_cases((folder / "cases.csv").read_text())[0]
+    data = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    rows = parse_cases((folder / "cases.csv").read_text(encoding="utf-8"))[0]
     data["cases_file"] |= {
         "sha256": file_sha256(folder / "cases.csv"), "scores_sha256": scores_sha256(rows), "rows": len(rows)
     }  # fmt: skip
@@ -309,7 +309,7 @@ def reseal(folder: Path, change: Callable[[dict[str, Any]], None] | None = None,
         data[place] = file_sha256(folder / name)
     if (folder / "loading.json").is_file():
         data["weights"]["loading_file_sha256"] = file_sha256(folder / "loading.json")
-    data["config_sha256"] = config_sha256((folder / "config.yaml").read_text())
+    data["config_sha256"] = config_sha256((folder / "config.yaml").read_text(encoding="utf-8"))
     if change is not None:
         change(data)
     data["result_id"] = result_id(data)
@@ -319,7 +319,11 @@ def reseal(folder: Path, change: Callable[[dict[str, Any]], None] | None = None,
 
 def rewrite(folder: Path, change: Callable[[CaseRow], CaseRow | None]) -> None:
     """Change or drop rows of the case file."""
-    rows = [changed for row in parse_cases((folder / "cases.csv").read_text())[0] if (changed := change(row))]
+    rows = [
+        changed
+        for row in parse_cases((folder / "cases.csv").read_text(encoding="utf-8"))[0]
+        if (changed := change(row))
+    ]
     (folder / "cases.csv").write_text(to_csv(rows))
 
 

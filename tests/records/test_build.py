@@ -17,7 +17,7 @@ from harness.records.store import load
 def test_a_record_round_trips_byte_for_byte(maker, tmp_path):
     made = maker(tmp_path)
     path = made.write(tmp_path / "record")
-    assert path.read_text() == canonical_json(json.loads(path.read_text()))
+    assert path.read_text(encoding="utf-8") == canonical_json(json.loads(path.read_text(encoding="utf-8")))
     assert load(tmp_path / "record") == made.record
     assert read_cases(tmp_path / "record" / "cases.csv") == sorted(
         made.rows, key=lambda r: (r.case_id, r.class_id, r.class_name, r.metric_id)

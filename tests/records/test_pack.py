@@ -19,7 +19,7 @@ def test_a_packed_run_can_be_sent_in(run, cards, tmp_path):
     assert all(verdict.ok for verdict in verify_all([tmp_path / "out"], cards=[cards]))
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*"))
     assert not [name for name in files if "prediction" in name and not name.endswith("predictions.txt")]
-    text = (tmp_path / "out" / PULL_REQUEST).read_text()
+    text = (tmp_path / "out" / PULL_REQUEST).read_text(encoding="utf-8")
     assert "synthetic_boxes" in text
     assert "re-scored" in text
     assert text.count("- [x]") == 2
@@ -30,7 +30,7 @@ def test_several_runs_share_one_pull_request(run, tools, cards, tmp_path):
     tools.make(tmp_path / "two", "scratch").write(tmp_path / "two" / "record")
     pack(tmp_path / "two", tmp_path / "out", cards=[cards])
     assert len(entries(tmp_path / "out" / "records")) == 2
-    assert (tmp_path / "out" / PULL_REQUEST).read_text().count("| synthetic_boxes |") == 2
+    assert (tmp_path / "out" / PULL_REQUEST).read_text(encoding="utf-8").count("| synthetic_boxes |") == 2
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -44,7 +44,7 @@ def test_pictures_of_scans_go_along_only_where_the_terms_allow(tools, cards, tmp
     mine = tmp_path / "cards"
     shutil.copytree(cards, mine)
     path = mine / "synthetic_boxes" / "card.yaml"
-    card = yaml.safe_load(path.read_text())
+    card = yaml.safe_load(path.read_text(encoding="utf-8"))
     card["terms"]["redistribution"] = allowed
     path.write_text(yaml.safe_dump(card))
     target = pack(tmp_path / "run", tmp_path / "out", cards=[mine])

@@ -20,7 +20,7 @@ FROZEN = Path(__file__).parent / "data"
 @pytest.mark.parametrize("version", known_versions())
 def test_every_version_has_a_frozen_example_that_still_verifies(version, tmp_path):
     folder = FROZEN / version
-    data = json.loads((folder / "record.json").read_text())
+    data = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     assert data["schema_version"] == version
     assert verify(folder, full=True).ok
     assert load(folder).schema_version == SCHEMA_VERSION
@@ -65,7 +65,7 @@ def test_an_unknown_rules_version_is_refused(version):
 
 
 def example():
-    return json.loads((FROZEN / SCHEMA_VERSION / "record.json").read_text())
+    return json.loads((FROZEN / SCHEMA_VERSION / "record.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(

@@ -155,5 +155,5 @@ def test_what_is_no_record_is_refused_in_words(tmp_path, text):
 
 
 def test_the_record_is_the_one_spelling_of_its_json(run):
-    text = (run / "record" / "record.json").read_text()
+    text = (run / "record" / "record.json").read_text(encoding="utf-8")
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"

@@ -19,7 +19,7 @@ METRIC = "dice.hard.native.v1"
 def text_edit(name, old, new):
     def damage(folder, tools):
         path = folder / name
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert old in text
         path.write_text(text.replace(old, new, 1))
 
@@ -54,12 +54,16 @@ NAIVE = {
     "schema version": text_edit("record.json", '"schema_version":"1.0.0"', '"schema_version":"1.1.0"'),
     "rules version": text_edit("record.json", '"rules_version":"1"', '"rules_version":"2"'),
     "NaN in a case": text_edit("cases.csv", "dice.hard.native.v1,0.", "dice.hard.native.v1,nan,,,,,,,,,,,\n"),
-    "no newline": lambda folder, tools: (folder / "cases.csv").write_text((folder / "cases.csv").read_text()[:-1]),
+    "no newline": lambda folder, tools: (folder / "cases.csv").write_text(
+        (folder / "cases.csv").read_text(encoding="utf-8")[:-1]
+    ),
     "deleted cases": lambda folder, tools: (folder / "cases.csv").unlink(),
     "deleted configuration": lambda folder, tools: (folder / "config.yaml").unlink(),
     "deleted predictions": lambda folder, tools: (folder / "predictions.txt").unlink(),
     "deleted record": lambda folder, tools: (folder / "record.json").unlink(),
-    "truncated": lambda folder, tools: (folder / "record.json").write_text((folder / "record.json").read_text()[:900]),
+    "truncated": lambda folder, tools: (folder / "record.json").write_text(
+        (folder / "record.json").read_text(encoding="utf-8")[:900]
+    ),
     "binary": lambda folder, tools: (folder / "record.json").write_bytes(b"\xff\xfe\x00"),
     "deeply nested": lambda folder, tools: (folder / "record.json").write_text("[" * 200_000),
     "a list": lambda folder, tools: (folder / "record.json").write_text("[]\n"),
@@ -100,7 +104,7 @@ def rows(change, *, aggregates=True, record=None):
 
 def edit_json(name, change):
     def damage(folder, tools):
-        content = json.loads((folder / name).read_text())
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
         change(content)
         (folder / name).write_text(json.dumps(content))
         tools.reseal(folder)
@@ -110,7 +114,7 @@ def edit_json(name, change):
 
 def edit_config(change, record=None):
     def damage(folder, tools):
-        content = yaml.safe_load((folder / "config.yaml").read_text())
+        content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         change(content)
         (folder / "config.yaml").write_text(yaml.safe_dump(content))
         tools.reseal(folder, record)
@@ -119,7 +123,7 @@ def edit_config(change, record=None):
 
 
 def swap_predictions(folder, tools):
-    lines = (folder / "predictions.txt").read_text().splitlines()
+    lines = (folder / "predictions.txt").read_text(encoding="utf-8").splitlines()
     (first, a), (second, b) = (line.split("\t") for line in lines[:2])
     (folder / "predictions.txt").write_text("\n".join([f"{first}\t{b}", f"{second}\t{a}", *lines[2:]]) + "\n")
     tools.reseal(folder)
@@ -239,9 +243,9 @@ def test_careful_damage_is_caught_by_the_check_it_belongs_to(run, tools, cards, 
 
 
 def test_resealing_alone_breaks_nothing(run, tools, cards):
-    before = (run / "record" / "record.json").read_text()
+    before = (run / "record" / "record.json").read_text(encoding="utf-8")
     tools.reseal(run / "record", aggregates=True)
-    assert (run / "record" / "record.json").read_text() == before
+    assert (run / "record" / "record.json").read_text(encoding="utf-8") == before
     verdict = verify(run / "record", full=True, cards=[cards])
     assert verdict.findings == ()
     assert verdict.trust_name == "re-aggregated"
@@ -249,7 +253,7 @@ def test_resealing_alone_breaks_nothing(run, tools, cards):
 
 def test_an_attestation_changes_no_id_and_lifts_no_level(run, tools):
     folder = run / "record"
-    data = json.loads((folder / "record.json").read_text())
+    data = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     note = {"level": 5, "by": "me", "date": "2026-08-02T00:00:00Z", "method": "looked", "tool_commit": "x"}
     data["attestations"] = [{**note, "signature": None}]
     (folder / "record.json").write_text(json.dumps(data, sort_keys=True, separators=(",", ":")) + "\n")

@@ -52,7 +52,7 @@ def train(folder: Path, task: Line | None = None, **settings: object) -> tuple[n
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def test_it_learns_and_logs_the_curve(tmp_path: Path) -> None:
