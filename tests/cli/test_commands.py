@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -31,6 +32,13 @@ def test_help_and_lists_import_nothing_heavy_and_cost_little(arguments: list[str
     assert done.stdout
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert cpu < 1.0  # the figure asked for (0.15 s when warm) is measured by benchmarks/startup.py on a quiet machine
+
+
+def test_a_terminal_without_utf8_gets_its_answer() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "harness", "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "usage: harness COMMAND ?" in done.stdout
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
