@@ -31,7 +31,7 @@ class Demo:
     board: Path
 
 
-def demo(out: Path, seed: int = 0, overrides: tuple[str, ...] = ()) -> Demo:
+def demo(out: Path, seed: int = 0, overrides: tuple[str, ...] = (), pretrain_overrides: tuple[str, ...] = ()) -> Demo:
     """Run the demo, or go on where it was interrupted.
 
     Parameters
@@ -42,6 +42,8 @@ def demo(out: Path, seed: int = 0, overrides: tuple[str, ...] = ()) -> Demo:
         Of pretraining and of both twins.
     overrides : tuple of str
         More Hydra overrides for the two fine-tuning runs, such as ``debug=smoke``.
+    pretrain_overrides : tuple of str
+        The same for pretraining, such as ``training.steps=10``.
     """
     where = [f"out={out / 'runs'}", f"cache={out / 'cache'}", f"seed={seed}"]
     say("1/4 pretraining on unlabelled CT (no labels are read)")
@@ -54,6 +56,7 @@ def demo(out: Path, seed: int = 0, overrides: tuple[str, ...] = ()) -> Demo:
                 "recipe.cubes.size=[48,48,32]",
                 "recipe.batch=2",
                 *where,
+                *pretrain_overrides,
             ]
         )
     )

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.records.cases import CaseRow
 from harness.records.identity import keys
 from harness.records.opened import Opened
 from harness.records.verification import Finding
@@ -57,11 +58,20 @@ def summarise(opened: Opened) -> Summary:
         dataset=f"{record.dataset.id}/{record.dataset.fingerprint.scored}/{labels}",
         reference=_reference(opened),
         state=record.weights.state_sha256,
-        # Networks that found nothing at all agree by accident, not by copying.
-        predictions=record.predictions_sha256 if any(row.n_pred for row in opened.rows) else None,
+        predictions=record.predictions_sha256 if any(map(_says_something, opened.rows)) else None,
         headline=record.metrics[0].value if record.metrics else None,
         supersedes=record.supersedes,
     )
+
+
+def _says_something(row: CaseRow) -> bool:
+    """Tell whether a row comes from more than a constant map.
+
+    Networks that found nothing at all, or called every voxel the same class, agree by accident, not by copying.
+    """
+    found, reference = row.n_pred or 0, max(row.n_ref or 0, 1)
+    everywhere = row.fn == 0 and found > 20 * reference
+    return found > 0 and not everywhere
 
 
 def _reference(opened: Opened) -> str:
