@@ -15,6 +15,7 @@ class HarnessError(Exception):
     """The work failed although the input was right: disk full, no permission, a diverged run. Exit code 1."""
 
     exit_code = 1
+    run_state = "failed"  # what a run that ends with this error is listed as
 
 
 class UserError(HarnessError):

@@ -22,7 +22,7 @@ from harness.data.contract import meet
 from harness.data.layouts import find_cases
 from harness.data.preprocessing import prepare
 from harness.data.roots import cache_folder, data_root
-from harness.errors import HarnessError, unknown_name
+from harness.errors import unknown_name
 from harness.pretraining.card_writer import check_name, write_pretrained
 from harness.pretraining.recipes import make_task
 from harness.pretraining.seen import Seen
@@ -31,7 +31,7 @@ from harness.progress import say
 from harness.recording.pretext import PretrainFacts, write_pretrain_record
 from harness.records.runfolder import RunFolder, claim_folder
 from harness.training.device import Numerics, choose_device, seed_everything, use_determinism
-from harness.training.loop import DivergedError, fit
+from harness.training.loop import fit
 
 __all__ = ["Pretrained", "pretrain"]
 
@@ -72,14 +72,8 @@ def pretrain(config: PretrainConfig) -> Pretrained:
         if folder.is_complete and (weights / "card.yaml").is_file():
             say(f"already complete: {weights}")
             return Pretrained(made, weights / "card.yaml", folder.record)
-        folder.begin()
-        try:
+        with folder.at_work():
             _execute(config, base, folder, weights)
-        except BaseException as error:
-            why = str(error) if isinstance(error, HarnessError) else type(error).__name__
-            folder.end("diverged" if isinstance(error, DivergedError) else "failed", why)
-            raise
-        folder.end("complete")
         return Pretrained(made, weights / "card.yaml", folder.record)
 
 

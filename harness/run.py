@@ -24,13 +24,12 @@ from harness.data.patches import PatchSource
 from harness.data.preprocessing import prepare
 from harness.data.roots import cache_folder, data_root
 from harness.data.splits import resolve
-from harness.errors import HarnessError
 from harness.progress import say
 from harness.recording.fine_tune import Facts, write_record
 from harness.records.runfolder import RunFolder, claim_folder
 from harness.training.device import Numerics, choose_device, seed_everything, use_determinism
 from harness.training.evaluation import Evaluator, predict_and_score
-from harness.training.loop import DivergedError, fit
+from harness.training.loop import fit
 from harness.training.objective import SegmentationLoss
 from harness.training.segmentation import SegmentationTask
 
@@ -56,15 +55,8 @@ def run(config: RunConfig) -> Path:
         if folder.is_complete:
             say(f"already complete: {folder.record}")
             return folder.record
-        folder.begin()
-        try:
-            record = _execute(config, folder)
-        except BaseException as error:
-            why = str(error) if isinstance(error, HarnessError) else type(error).__name__
-            folder.end("diverged" if isinstance(error, DivergedError) else "failed", why)
-            raise
-        folder.end("complete")
-        return record
+        with folder.at_work():
+            return _execute(config, folder)
 
 
 def _execute(config: RunConfig, folder: RunFolder) -> Path:

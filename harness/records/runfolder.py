@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -25,8 +25,6 @@ from harness.errors import HarnessError
 from harness.files import TEMPORARY, write_json
 
 __all__ = ["RunFolder", "claim_folder"]
-
-State = Literal["running", "complete", "failed", "diverged"]
 
 
 @dataclass(frozen=True)
@@ -70,17 +68,31 @@ class RunFolder:
         """How often work here was taken up again after an interruption."""
         return int(self._read().get("resumes", 0))
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Note that the block starts, or is taken up again, and how it ended, whatever ended it."""
+        self.begin()
+        try:
+            yield
+        except HarnessError as error:
+            self.end(error.run_state, str(error))
+            raise
+        except BaseException as error:
+            self.end("failed", type(error).__name__)
+            raise
+        self.end("complete")
+
     def begin(self) -> None:
         """Note that work starts, or is taken up again."""
         known = self._read()
         self._write("running", None, known, resumes=int(known["resumes"]) + 1 if known else 0)
 
-    def end(self, state: State, error: str | None = None) -> None:
+    def end(self, state: str, error: str | None = None) -> None:
         """Note how it ended."""
         known = self._read()
         self._write(state, error, known, resumes=int(known.get("resumes", 0)))
 
-    def _write(self, state: State, error: str | None, known: dict[str, Any], resumes: int) -> None:
+    def _write(self, state: str, error: str | None, known: dict[str, Any], resumes: int) -> None:
         content = {"state": state, "error": error, "started": known.get("started", _now()), "updated": _now()}
         write_json(self.path / "run.json", {**content, "resumes": resumes})
 

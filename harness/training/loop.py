@@ -39,6 +39,8 @@ class Trainable(Protocol):
 class DivergedError(HarnessError):
     """The loss is no longer a number."""
 
+    run_state = "diverged"
+
 
 @dataclass(frozen=True)
 class Outcome:
