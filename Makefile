@@ -10,7 +10,8 @@ demo: $(STAMP)
 	$(BIN)/harness demo
 
 # One process per core, each with one thread: more threads than cores only wait for each other.
-TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+# Python then warns of text read in the locale's encoding, and a warning is an error.
+TESTS := OMP_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 test: $(STAMP)
 	$(TESTS) -m "not slow and not browser and not gpu"

@@ -209,7 +209,7 @@ def compare(options: argparse.Namespace, folder: str, augment: bool) -> None:
     def run(name: str) -> dict[str, float]:
         command = [sys.executable, __file__, "--child", name, "--folder", folder, "--patches", str(count)]
         command += ["--augment"] if augment else []
-        result = subprocess.run(command, check=True, capture_output=True, text=True)
+        result = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
         return dict(json.loads(result.stdout))
 
     run("harness")  # the very first process compiles and keeps the result on disk: once per installation, not per run

@@ -269,7 +269,7 @@ def in_fresh_process(code: str, *arguments: str) -> float:
     found = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
         env=environment,
     )

@@ -55,7 +55,7 @@ try:
 except HarnessError as error:
     print(error.exit_code, error)
 """
-    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8")
     assert result.stdout.startswith("1 Could not write")
     assert "Nothing was left half-written" in result.stdout
     assert list(tmp_path.iterdir()) == []
@@ -77,7 +77,7 @@ try:
 except HarnessError as error:
     print(error.exit_code, error)
 """
-    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8")
     assert "1 Could not write" in result.stdout
     assert "Permission denied" in result.stdout
 

@@ -98,7 +98,7 @@ def _run(request: dict[str, Any], source: Path) -> None:
         [sys.executable, "-P", "-m", "harness.checkpoints.convert_worker", json.dumps(request)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         env=environment,
         check=False,

@@ -103,7 +103,7 @@ def _git(*arguments: str) -> str | None:
         done = subprocess.run(  # noqa: S603  fixed arguments, no shell
             ["git", "-C", str(_PROJECT), *arguments],  # noqa: S607  whichever git the user has
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=20,
             check=True,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},

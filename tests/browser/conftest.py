@@ -173,7 +173,7 @@ def axe(pytestconfig: pytest.Config) -> str:
         if shutil.which("npm") is None:
             pytest.skip("npm is not installed")
         command = ["npm", "install", "--prefix", str(home), "--ignore-scripts", "--no-audit", "--no-fund", AXE]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=False)
         if done.returncode:
             pytest.skip(f"npm could not fetch {AXE}: {done.stderr[-200:]}")
     return source.read_text(encoding="utf-8")

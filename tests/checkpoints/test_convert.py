@@ -164,7 +164,7 @@ def test_where_isolation_is_not_allowed_nothing_is_opened(tmp_path: Path) -> Non
     forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
     command = ["unshare", "-r", "sh", "-c", forbid, "sh", sys.executable, "-m", "harness", "weights", "convert"]
     given = [*command, str(source), str(tmp_path / "w.safetensors")]
-    done = subprocess.run(given, capture_output=True, text=True, check=False)
+    done = subprocess.run(given, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 1
     assert "was not opened" in done.stderr
     assert "--trust" in done.stderr

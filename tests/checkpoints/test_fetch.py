@@ -335,7 +335,7 @@ def child(web: Web, target: Path, *, largest_file: int | None = None) -> subproc
         [sys.executable, "-c", CHILD, web.url + "/w", str(target), sha256_hex(CONTENT)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         preexec_fn=limit if largest_file is not None else None,
     )
 

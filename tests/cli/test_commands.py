@@ -26,7 +26,7 @@ def test_help_and_lists_import_nothing_heavy_and_cost_little(arguments: list[str
         f"sys.stderr.write(','.join(name for name in {HEAVY!r} if name in sys.modules)); sys.exit(code)"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8", check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stderr == ""
     assert done.stdout
@@ -37,7 +37,7 @@ def test_help_and_lists_import_nothing_heavy_and_cost_little(arguments: list[str
 def test_a_terminal_without_utf8_gets_its_answer() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "harness", "--help"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
     assert "usage: harness COMMAND ?" in done.stdout
 
 

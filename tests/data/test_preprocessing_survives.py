@@ -74,7 +74,7 @@ def start(large_scans, tmp_path, monkeypatch):
             before=before,
         )
         child = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", cwd=Path.cwd()
         )
         children.append(child)
         return child

@@ -474,6 +474,6 @@ def test_reading_nifti_imports_neither_simpleitk_nor_torch():
         "print([name for name in ('SimpleITK', 'torch', 'monai') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, BUNDLED[0]], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, BUNDLED[0]], cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=True
     )
     assert done.stdout.strip() == "[]"

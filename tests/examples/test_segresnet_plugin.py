@@ -23,7 +23,7 @@ def test_it_is_installed_found_and_conforms(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
         return subprocess.run(
-            [sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=tmp_path
+            [sys.executable, *arguments], capture_output=True, encoding="utf-8", env=environment, cwd=tmp_path
         )
 
     check = ("-m", "harness", "adapter", "check", "segresnet", "--cards", str(PLUGIN / "cards"))

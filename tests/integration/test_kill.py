@@ -52,7 +52,7 @@ def outcomes(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         for name, folder in folders.items()
     ]
     done = subprocess.run(
-        [sys.executable, str(DRIVER)], input=json.dumps(plan), capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, str(DRIVER)], input=json.dumps(plan), capture_output=True, encoding="utf-8", timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(zip(folders, zip(folders.values(), json.loads(done.stdout.splitlines()[-1]), strict=True), strict=True))

@@ -299,7 +299,7 @@ def test_a_full_disk_leaves_the_old_board(forge, tmp_path):
     limit = 20_000  # bytes a file may have: the front page needs more
     done = subprocess.run(
         [sys.executable, "-c", BUILD, tmp_path / "runs", out],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, encoding="utf-8", timeout=120, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
@@ -318,7 +318,7 @@ def test_no_permission_is_an_error_of_the_machine(tmp_path):
     )
     done = subprocess.run(
         [*(humble if os.geteuid() == 0 else []), sys.executable, "-c", BUILD, tmp_path, locked / "board"],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, encoding="utf-8", timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "Permission denied" in done.stdout

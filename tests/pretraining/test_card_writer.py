@@ -132,6 +132,6 @@ for legacy in (True, False):
     except HarnessError as error:
         print(error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.count("Could not write") == 2, done
     assert list(tmp_path.iterdir()) == []

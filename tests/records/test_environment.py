@@ -30,7 +30,7 @@ def test_torch_is_asked_only_where_it_was_imported():
     code = (
         "import sys; from harness.records.environment import describe; describe('cuda'); print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "False"
 
 

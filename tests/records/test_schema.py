@@ -138,5 +138,5 @@ def test_the_room_imports_neither_torch_nor_monai():
         "    importlib.import_module(f'harness.records.{module.name}')\n"
         "print([name for name in ('torch', 'monai', 'hydra') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"

@@ -61,7 +61,7 @@ try:
 except HarnessError as error:
     print(error.exit_code, error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.startswith("1 Could not write")
     state = load_latest(tmp_path)
     assert state is not None
