@@ -84,7 +84,7 @@ def _execute(config: PretrainConfig, base: ModelCard, folder: RunFolder, weights
     for case in config.held_out:
         if case not in cases:
             raise unknown_name(f"case of {data.id}", case, cases, "held_out names the volumes to measure on.")
-    report = check(data, cases, workers=workers)
+    report = check(data, cases, workers=workers, cache=cache_folder(config.cache))
     report.refuse()
     meeting = meet(base.contract, data, config.input)
     begin = time.perf_counter()

@@ -69,7 +69,7 @@ def _execute(config: RunConfig, folder: RunFolder) -> Path:
     cases = find_cases(data, data_root(data, data_folder, config.data_root))
     split = resolve(data, config.split, config.fold, config.label_fraction, config.subset_seed, ids=cases)
     needed = sorted({*split.train, *split.val, *split.scored})
-    report = check(data, cases, needed=needed, workers=workers)
+    report = check(data, cases, needed=needed, workers=workers, cache=cache_folder(config.cache))
     report.refuse()
     used = {case: cases[case] for case in needed}
     begin = time.perf_counter()

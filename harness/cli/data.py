@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add.add_argument("path", type=Path, metavar="PATH")
     check.add_argument("--root", type=Path, metavar="PATH", help="where it lies, if not where it was added")
     check.add_argument("--json", action="store_true", help="machine-readable output")
+    check.add_argument("--html", type=Path, metavar="FILE", help="also write a page with three slices of every case")
     check.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    check.add_argument("--fresh", action="store_true", help="open every file again, also those that did not change")
+    describe = actions.add_parser("describe", help="what one file holds, as it is read here; exit 2 if it cannot be")
+    describe.add_argument("file", type=Path, metavar="FILE", help="a volume, or a folder with one DICOM series")
+    describe.add_argument("--json", action="store_true", help="machine-readable output")
     synthesize = actions.add_parser("synthesize", help="write tiny made-up volumes with a card, for trying things")
     synthesize.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new data set's own folder")
     synthesize.add_argument("--cases", type=int, default=6)
@@ -33,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the action."""
-    actions = {"add": _add, "check": _check, "synthesize": _synthesize}
+    actions = {"add": _add, "check": _check, "describe": _describe, "synthesize": _synthesize}
     return actions[arguments.action](arguments)
 
 
@@ -53,28 +59,62 @@ def _check(arguments: argparse.Namespace) -> int:
     from harness.cards.library import dataset_card
     from harness.data.check import check
     from harness.data.layouts import find_cases
-    from harness.data.roots import data_root
+    from harness.data.roots import cache_folder, data_root
 
     card, folder = dataset_card(arguments.id, arguments.cards)
     cases = find_cases(card, data_root(card, folder, arguments.root))
-    report = check(card, cases, workers=arguments.workers)
+    report = check(card, cases, workers=arguments.workers, cache=None if arguments.fresh else cache_folder())
+    if arguments.html is not None:
+        from harness.data.page import write_page
+
+        write_page(arguments.html, card, cases, report)
+        sys.stderr.write(f"harness: wrote {arguments.html}\n")
     if arguments.json:
         sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write(_table(report))
+        sys.stdout.write(_table(report, card.labels))
     return 2 if report.errors else 0
 
 
-def _table(report: Any) -> str:
+def _table(report: Any, names: Mapping[int, str]) -> str:
     lines = [f"{'case':<16} {'shape':<16} {'spacing (mm)':<20} labels"]
     for case, facts in report.facts.items():
         shape = "x".join(map(str, facts.shape))
         spacing = "x".join(f"{step:.3g}" for step in facts.spacing)
         labels = " ".join(f"{value}:{count}" for value, count in (facts.label_histogram or {}).items())
         lines.append(f"{case:<16} {shape:<16} {spacing:<20} {labels}")
+    for case, facts in report.facts.items():
+        if facts.not_annotated:
+            undrawn = ", ".join(names[value] for value in facts.not_annotated)
+            lines.append(f"not annotated in {case}, so ignored in loss and score: {undrawn}")
     lines += [f"{finding.level}: {finding}" for finding in report.findings]
     verdict = f"{len(report.errors)} errors" if report.errors else f"no error; fingerprint {report.fingerprint()}"
     return "\n".join([*lines, f"{report.dataset}: {len(report.facts)} cases, {verdict}"]) + "\n"
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    from harness.data.describe import describe
+
+    found = describe(arguments.file)
+    if arguments.json:
+        sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        return 0
+    width = max(map(len, found))
+    sys.stdout.write("".join(f"{name:<{width}}  {_words(value)}\n" for name, value in found.items()))
+    return 0
+
+
+def _words(value: Any) -> str:
+    """Write a value for people: unknown for None, numbers short, a matrix in rows, a mapping as pairs."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_words(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ("; " if any(isinstance(item, list) for item in value) else " ").join(map(_words, value))
+    return str(value)
 
 
 def _synthesize(arguments: argparse.Namespace) -> int:
