@@ -27,11 +27,12 @@ def check_complete(opened: Opened) -> Iterator[Finding]:
     stated, found = {metric.id for metric in record.metrics}, {row.metric_id for row in rows}
     if stated != found:
         yield Finding(2, "error", "metrics", f"names {_set(stated)}, but cases.csv holds {_set(found)}")
-    keys = Counter((row.case_id, row.class_id, row.metric_id) for row in rows)
+    keys = {(row[0], row[1], row[3]) for row in rows}  # case, class, metric
     classes = {row.class_id for row in rows}
     expected = len(cases) * len(classes) * len(found)
     if len(keys) != len(rows) or len(keys) != expected:
-        twice = next((key for key, count in keys.items() if count > 1), None)
+        counted = Counter((row.case_id, row.class_id, row.metric_id) for row in rows)
+        twice = next((key for key, count in counted.items() if count > 1), None)
         detail = f"{twice} appears twice" if twice else f"{len(keys)} rows instead of {expected}"
         yield Finding(2, "error", "cases.csv", f"not every case has every class and metric exactly once: {detail}")
     yield from _check_case_ids(opened, cases)
@@ -79,8 +80,11 @@ def check_aggregates(opened: Opened, *, intervals: bool) -> Iterator[Finding]:
         if record.metrics:
             yield Finding(3, "error", "metrics", "there are no rows to compute them from")
         return
+    by_metric: dict[str, list[CaseRow]] = {}
+    for row in opened.rows:
+        by_metric.setdefault(row.metric_id, []).append(row)
     for stated in record.metrics:
-        rows = [row for row in opened.rows if row.metric_id == stated.id]
+        rows = by_metric.get(stated.id, [])
         seed = stated.ci95_method.seed if stated.ci95_method is not None else 0
         try:
             (found,) = aggregate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from harness.errors import UserError
 from harness.records.aggregate import empty_rule, find_definition
@@ -17,28 +18,60 @@ from harness.scoring.definitions import Definition
 __all__ = ["check_values"]
 
 _SMOOTHING = 1e-5
+# Metrics that `_Values._from_counts` knows.
+_COUNTED = frozenset(
+    "dice iou precision recall volume_difference relative_volume_error volume_difference_voxels".split()
+)
 
 
 def check_values(opened: Opened) -> Iterator[Finding]:
     """Check 4: ranges, counts that add up, scores that follow from counts, and empty masks treated as stated."""
     checks = {metric.id: _Values(metric) for metric in opened.record.metrics}
-    told: dict[str, tuple[object, ...]] = {}
-    counts: dict[tuple[str, int], tuple[object, ...]] = {}
+    # Rows are sorted, so those of one case and of one pair of masks stand together.
+    case: str | None = None
+    label: int | None = None
+    of_case: tuple[Any, ...] = ()
+    masks = _Masks(())
     for row in opened.rows:
-        of_case = row[11:16]  # spacing, seconds, prediction
-        if told.setdefault(row.case_id, of_case) != of_case:
+        stated = row[6:]
+        if row[0] != case:
+            case, label, of_case = row[0], None, stated[5:]
+        elif stated[5:] != of_case:
             yield Finding(4, "error", _place(row), "spacing, seconds or prediction differ from other rows of the case")
-        of_class = row[6:11]
-        if counts.setdefault((row.case_id, row.class_id), of_class) != of_class:
+        if row[1] != label:
+            label, masks = row[1], _Masks(stated)
+        elif stated[:5] != masks.stated[:5]:
             yield Finding(4, "error", _place(row), "the counts differ from those of another metric of the same masks")
-        if row.metric_id in checks:
-            wrong = checks[row.metric_id].fault(row)
-            if wrong:
-                yield Finding(4, "error", _place(row), wrong)
+        of_row = masks if stated[:8] == masks.stated[:8] else _Masks(stated)
+        metric = checks.get(row[3])
+        wrong = metric.fault(row, of_row) if metric is not None else None
+        if wrong:
+            yield Finding(4, "error", _place(row), wrong)
 
 
 def _place(row: CaseRow) -> str:
     return f"cases.csv: {row.case_id}, {row.class_name}, {row.metric_id}"
+
+
+class _Masks:
+    """What a row says of its two masks, which no metric changes: looked at once for all of them."""
+
+    __slots__ = ("fault", "missing", "state", "stated")
+
+    def __init__(self, stated: tuple[Any, ...]) -> None:
+        self.stated = stated
+        tp, fp, fn, n_ref, n_pred, *spacing = stated[:8] or [None] * 5
+        self.missing = None in (tp, fp, fn, n_ref, n_pred)
+        self.state = ""
+        self.fault: str | None = None
+        if not self.missing:
+            self.state = ("both" if n_ref else "ref_empty") if n_pred else ("pred_empty" if n_ref else "both_empty")
+            if tp < 0 or fp < 0 or fn < 0 or tp + fn != n_ref or tp + fp != n_pred:
+                self.fault = (
+                    f"the counts do not add up: TP {tp}, FP {fp}, FN {fn}, reference {n_ref}, prediction {n_pred}"
+                )
+        if any(size is not None and size <= 0 for size in spacing):
+            self.fault = f"the spacing {tuple(spacing)} is not positive"
 
 
 class _Values:
@@ -56,27 +89,25 @@ class _Values:
         self.short = self.card.id if isinstance(self.card, Definition) else None
         self.counted = isinstance(self.card, Definition) and self.card.needs == "labels"
 
-    def fault(self, row: CaseRow) -> str | None:
+    def fault(self, row: CaseRow, masks: _Masks) -> str | None:
         value = row.value
         if value is not None and (value < 0 or (self.bounded and value > 1)):
             allowed = "0 to 1" if self.bounded else "0 or more"
             return f"the value {value} is outside {allowed} ({self.metric.unit})"
-        x, y, z = row[11:14]
-        if (x is not None and x <= 0) or (y is not None and y <= 0) or (z is not None and z <= 0):
-            return f"the spacing {row[11:14]} is not positive"
-        tp, fp, fn, n_ref, n_pred = row[6:11]
-        if tp is None or fp is None or fn is None or n_ref is None or n_pred is None:
+        if masks.fault is not None:
+            return masks.fault
+        if masks.missing:
             return "the voxel counts are missing" if self.counted and row.reason != "failed" else None
-        if min(tp, fp, fn) < 0 or tp + fn != n_ref or tp + fp != n_pred:
-            return f"the counts do not add up: TP {tp}, FP {fp}, FN {fn}, reference {n_ref}, prediction {n_pred}"
         if row.reason in ("not_annotated", "failed"):
             return None if value is None else f"a value stands beside {row.reason}"
-        state = ("both" if n_ref else "ref_empty") if n_pred else ("pred_empty" if n_ref else "both_empty")
-        if row.state != state:
-            return f"the reason {row.reason!r} contradicts the counts ({n_ref} and {n_pred} voxels)"
-        if state != "both":
-            return self._fault_of_empty(value, getattr(self.rule, state), n_ref + n_pred)
-        expected = self._from_counts(row, tp, fp, fn)
+        if row.state != masks.state:
+            return f"the reason {row.reason!r} contradicts the counts ({row.n_ref} and {row.n_pred} voxels)"
+        if masks.state != "both":
+            voxels = masks.stated[3] + masks.stated[4]
+            return self._fault_of_empty(value, getattr(self.rule, masks.state), voxels)
+        if self.short not in _COUNTED:
+            return None
+        expected = self._from_counts(row, *masks.stated[:3])
         if expected is not None and differ(value, expected):
             return f"the value {value} does not follow from the counts, which give {expected}"
         return None

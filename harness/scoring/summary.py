@@ -149,9 +149,9 @@ def _check_complete(by_metric: dict[str, list[Row]]) -> None:
             if key in seen:
                 raise UserError(f"Case {key[0]!r}, class {key[1]!r}, metric {key[2]!r} has two rows; it needs one.")
             seen.add(key)
-    cases, classes, metrics = (list(dict.fromkeys(key[i] for key in sorted(seen))) for i in range(3))
-    if len(seen) == len(cases) * len(classes) * len(metrics):
+    if len(seen) == math.prod(len({key[i] for key in seen}) for i in range(3)):
         return
+    cases, classes, metrics = (list(dict.fromkeys(key[i] for key in sorted(seen))) for i in range(3))
     for case in cases:
         for name in classes:
             for metric_id in metrics:
