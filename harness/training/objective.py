@@ -1,4 +1,4 @@
-"""Losses on logits: MONAI's soft Dice and torch's cross entropy, weighted; deep supervision halves each scale."""
+"""Losses on logits: soft Dice in the forms that published recipes use, and torch's cross entropy, weighted."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.training.distributed import sum_over_ranks
 from harness.training.settings import Loss
 
-__all__ = ["SegmentationLoss"]
+__all__ = ["SegmentationLoss", "soft_dice_loss"]
 
 
 class SegmentationLoss(nn.Module):
@@ -21,7 +21,7 @@ class SegmentationLoss(nn.Module):
     Parameters
     ----------
     settings : Loss
-        The weights.
+        The weights and the form of Dice.
     activation : {"softmax", "sigmoid"}
         ``softmax``: one class per voxel, target of shape (batch, 1, a, b, c) with class numbers; ``sigmoid``:
         overlapping regions, target of shape (batch, region, a, b, c) with 0 and 1.
@@ -30,13 +30,6 @@ class SegmentationLoss(nn.Module):
     def __init__(self, settings: Loss, activation: Literal["softmax", "sigmoid"]) -> None:
         super().__init__()
         self.settings, self.activation = settings, activation
-        self.dice = DiceLoss(
-            include_background=settings.include_background or activation == "sigmoid",
-            softmax=activation == "softmax",
-            sigmoid=activation == "sigmoid",
-            to_onehot_y=activation == "softmax",
-            batch=settings.batch_dice,
-        )
 
     def forward(self, logits: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
         """Return the loss as a scalar.
@@ -44,32 +37,87 @@ class SegmentationLoss(nn.Module):
         Parameters
         ----------
         logits : Tensor of shape (batch, channel, a, b, c), or a sequence of such, finest first
-            Coarser ones are compared with the target taken at the nearest voxel; weights halve and sum to 1.
+            Coarser ones are compared with the target on their own grid; weights halve and sum to 1.
         target : Tensor
             As described for ``activation``.
         """
         if isinstance(logits, Tensor):
             return self._one(logits, target)
         weights = [0.5**scale for scale in range(len(logits))]
-        losses = [w * self._one(x, _at_grid(target, x)) for w, x in zip(weights, logits, strict=True)]
+        losses = [w * self._one(x, target) for w, x in zip(weights, logits, strict=True)]
         return torch.stack(losses).sum() / sum(weights)
 
     def _one(self, logits: Tensor, target: Tensor) -> Tensor:
         # both are cheap in float32, and half precision loses the small classes
         logits = logits.float()
+        shares, hard = self._targets(logits, target)
         loss = logits.new_zeros(())
         if self.settings.dice:
-            loss = loss + self.settings.dice * self.dice(logits, target)
+            probability = logits.softmax(dim=1) if self.activation == "softmax" else logits.sigmoid()
+            if self.activation == "softmax" and not self.settings.include_background:
+                probability, foreground = probability[:, 1:], shares[:, 1:]
+            else:
+                foreground = shares
+            loss = loss + self.settings.dice * soft_dice_loss(probability, foreground, self.settings)
         if self.settings.cross_entropy:
             if self.activation == "softmax":
-                entropy = F.cross_entropy(logits, target[:, 0].long())
+                entropy = F.cross_entropy(logits, shares if hard is None else hard)
             else:
-                entropy = F.binary_cross_entropy_with_logits(logits, target.float())
+                entropy = F.binary_cross_entropy_with_logits(logits, shares)
             loss = loss + self.settings.cross_entropy * entropy
         return loss
 
+    def _targets(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the share of each class or region per voxel of the output's grid, and class numbers if it has any."""
+        same = target.shape[2:] == logits.shape[2:]
+        if not same and self.settings.coarse_target == "nearest":
+            target, same = F.interpolate(target.float(), size=logits.shape[2:], mode="nearest"), True
+        if self.activation == "sigmoid":
+            shares, hard = target.float(), None
+        else:
+            hard = target[:, 0].long()
+            shares = torch.zeros((len(hard), logits.shape[1], *hard.shape[1:]), device=hard.device)
+            shares.scatter_(1, hard[:, None], 1.0)
+        if same:
+            return shares, hard
+        size = (int(logits.shape[2]), int(logits.shape[3]), int(logits.shape[4]))
+        return F.adaptive_avg_pool3d(shares, size), None
 
-def _at_grid(target: Tensor, like: Tensor) -> Tensor:
-    if target.shape[2:] == like.shape[2:]:
-        return target
-    return F.interpolate(target.float(), size=like.shape[2:], mode="nearest").to(target.dtype)
+
+def soft_dice_loss(probability: Tensor, target: Tensor, settings: Loss) -> Tensor:
+    """Return 1 minus the soft Dice coefficient, over voxels per sample and class, or per class over the whole batch.
+
+    With the options that MONAI's ``DiceLoss`` and ``GeneralizedDiceLoss`` share, the value is theirs. It is computed
+    here from three sums per class, since over the batch of several ranks these sums must be added up in between.
+
+    Parameters
+    ----------
+    probability, target : Tensor of shape (batch, class, a, b, c)
+        Predicted and true shares.
+    settings : Loss
+        ``batch_dice``, ``squared``, ``smooth`` and ``dice_weighting``.
+
+    References
+    ----------
+    Milletari et al. 2016, V-Net (squared); Sudre et al. 2017, generalised Dice overlap (inverse_volume).
+    """
+    voxels = (2, 3, 4)
+    power = 2 if settings.squared else 1
+    sums = torch.stack(
+        [
+            (probability * target).sum(dim=voxels),
+            probability.pow(power).sum(dim=voxels),
+            target.pow(power).sum(dim=voxels),
+        ]
+    )
+    if settings.batch_dice:
+        sums = sum_over_ranks(sums.sum(dim=1, keepdim=True))
+    overlap, predicted, true = sums
+    if settings.dice_weighting == "inverse_volume":
+        weight = true.square().reciprocal()
+        # a class that is absent gets the largest weight among those that are there
+        finite = torch.where(torch.isinf(weight), 0.0, weight)
+        weight = torch.where(torch.isinf(weight), finite.amax(dim=1, keepdim=True), weight)
+        overlap, predicted, true = ((weight * part).sum(dim=1) for part in (overlap, predicted, true))
+    coefficient = (2 * overlap + settings.smooth) / (predicted + true + settings.smooth)
+    return 1 - coefficient.mean()

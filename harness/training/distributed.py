@@ -1,0 +1,212 @@
+"""Several processes at one run: who does what, what they must agree on, and how their gradients become one.
+
+``torchrun --nproc-per-node N -m harness run …`` starts N ranks. They work on parts of the same global batch, so that
+the data do not depend on N; validation and test cases are shared out; rank 0 alone writes. In a process that torchrun
+did not start, every function here does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from harness.errors import HarnessError, UserError
+
+__all__ = ["World", "current", "join", "rank_lost", "sum_over_ranks"]
+
+T = TypeVar("T")
+_PATIENCE = timedelta(minutes=30)  # rank 0 prepares a whole data set while the others wait
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among those that work on the run.
+
+    Attributes
+    ----------
+    rank : int
+        Number of this process, from 0.
+    size : int
+        How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """Return the part of ``items`` that falls to this rank; every item falls to exactly one."""
+        return items[self.rank :: self.size]
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks, in their order, on every rank."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        with _dying_ranks_named():
+            dist.all_gather_object(found, value)
+        return found
+
+    def agree(self, value: T) -> T:
+        """Return rank 0's value on every rank."""
+        if self.size == 1:
+            return value
+        held = [value]
+        with _dying_ranks_named():
+            dist.broadcast_object_list(held, src=0)
+        return held[0]
+
+    def any(self, flag: bool) -> bool:
+        """Tell whether the flag is set on any rank."""
+        if self.size == 1:
+            return flag
+        votes = torch.tensor([int(flag)])
+        with _dying_ranks_named():
+            dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+        return bool(votes.item())
+
+    def wait(self) -> None:
+        """Go on when every rank has come here."""
+        self.any(False)
+
+    def main_first(self, work: Callable[[], T]) -> T:
+        """Do the work on rank 0 and then on the others, which find ready what it left on disk."""
+        if self.is_main:
+            done = work()
+            self.wait()
+            return done
+        self.wait()
+        return work()
+
+    def part(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return this rank's part of a global batch: consecutive samples, as many for each rank.
+
+        Raises
+        ------
+        UserError
+            The samples cannot be shared out evenly.
+        """
+        return self.parts(batch, self.size)[self.rank] if self.size > 1 else batch
+
+    @staticmethod
+    def parts(batch: Mapping[str, Tensor], count: int) -> list[Mapping[str, Tensor]]:
+        """Cut a batch into ``count`` equal parts of consecutive samples."""
+        lengths = {len(tensor) for tensor in batch.values()}
+        if len(lengths) != 1 or min(lengths) % count:
+            raise UserError(
+                f"A batch of {', '.join(map(str, sorted(lengths)))} samples cannot be worked through in {count} equal "
+                "parts. The batch (protocol.patches.batch, or the recipe's) must be a multiple of the number of ranks "
+                "times protocol.training.accumulate."
+            )
+        each = lengths.pop() // count
+        return [{name: t[at * each : (at + 1) * each] for name, t in batch.items()} for at in range(count)]
+
+    def wrap(self, network: nn.Module, *, synchronise_batch_norm: bool) -> nn.Module:
+        """Return the network whose backward pass averages gradients over the ranks; itself where there is one rank.
+
+        Raises
+        ------
+        UserError
+            Batch norm is to be synchronised and the network is not on a CUDA device.
+        """
+        device = next(network.parameters()).device
+        if synchronise_batch_norm and device.type != "cuda":
+            raise UserError(
+                f"training.sync_batch_norm needs CUDA, and the network is on {device}. Switch it off; each rank then "
+                "has batch statistics of its own, and the record says so."
+            )
+        if self.size == 1:
+            return network
+        if synchronise_batch_norm:
+            _refuse_own_batch_norms(network)
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        # heads that the loss leaves out have no gradient, and layers may be frozen for a while
+        return nn.parallel.DistributedDataParallel(
+            network, device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=True
+        )
+
+
+def current() -> World:
+    """Return this process's place; alone where `join` was not entered."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return World()
+    return World(dist.get_rank(), dist.get_world_size())
+
+
+@contextlib.contextmanager
+def join(device: str = "auto") -> Iterator[World]:
+    """Join the ranks that torchrun started, for the time of the block.
+
+    Parameters
+    ----------
+    device : str
+        The configured device; with CUDA each rank takes the one of its local number.
+
+    Raises
+    ------
+    HarnessError
+        Another rank died or never came.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ or dist.is_initialized():
+        yield current()
+        return
+    on_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if on_cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    with _dying_ranks_named():
+        # flags and scores are on the CPU, gradients where the network is
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=_PATIENCE)
+    try:
+        yield current()
+    finally:
+        dist.destroy_process_group()
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Return the sum of every rank's tensor; gradients flow back to all of them."""
+    if current().size == 1:
+        return tensor
+    from torch.distributed.nn.functional import all_reduce
+
+    with _dying_ranks_named():
+        total: Tensor = all_reduce(tensor)
+    return total
+
+
+def _refuse_own_batch_norms(network: nn.Module) -> None:
+    kinds = {type(module) for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
+    own = kinds - {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm}
+    if own:
+        raise UserError(
+            f"{', '.join(sorted(kind.__name__ for kind in own))} has rules of its own that torch's synchronised batch "
+            "norm would drop. Switch training.sync_batch_norm off, or choose another normalization of the network."
+        )
+
+
+@contextlib.contextmanager
+def _dying_ranks_named() -> Iterator[None]:
+    try:
+        yield
+    except (dist.DistBackendError, RuntimeError) as error:
+        raise rank_lost(error) from error
+
+
+def rank_lost(error: Exception) -> HarnessError:
+    """Return the error that says why the ranks cannot go on together."""
+    reason = str(error).strip().splitlines()
+    return HarnessError(
+        f"Another rank of this run is gone or cannot be reached ({reason[0] if reason else type(error).__name__}). "
+        "Its own message says why. Start the same torchrun command again: the run goes on from its last checkpoint."
+    )
