@@ -139,7 +139,7 @@ def test_a_plateau_lowers_the_rate_once_scores_stop_rising() -> None:
 
 
 def test_settings_that_follow_scores_need_scores() -> None:
-    with pytest.raises(ValueError, match="needs selection.rule"):
+    with pytest.raises(ValueError, match=r"needs selection\.rule"):
         Training(steps=1, schedule=Schedule(name="plateau"))
     with pytest.raises(ValueError, match="patience counts"):
         Selection(patience=3)
