@@ -59,6 +59,8 @@ class BrainSegFounder(Adapter):
 
     name = "brainsegfounder"
     version = "1"
+    output = r"^out\."
+    stages = (r"\.patch_embed\.", r"\.layers1\.", r"\.layers2\.", r"\.layers3\.", r"\.layers4\.")
 
     def build(self, card: ModelCard, task: Task, options: Mapping[str, Any]) -> nn.Module:
         """Return a `SwinUNETR` or a `SwinSSL`; see `Adapter.build`."""

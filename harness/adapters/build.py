@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from harness.adapters.interface import Task
+from harness.adapters.interface import Adapter, Task
+from harness.adapters.parts import Parts
 from harness.adapters.registry import adapter
 from harness.cards.model import ModelCard
 from harness.checkpoints.hashing import state_sha256
@@ -35,12 +36,15 @@ class Built:
         Hash of the live parameters and buffers, after loading.
     report : LoadReport or None
         None where nothing was loaded (from scratch).
+    parts : Parts or None
+        What fine-tuning modes act on; None where the network is not a family's own.
     """
 
     network: nn.Module
     adapter_version: str
     state_sha256: str
     report: LoadReport | None
+    parts: Parts | None = None
 
 
 def build(card: ModelCard, task: Task, options: Mapping[str, Any], weights: Path | None) -> Built:
@@ -60,7 +64,7 @@ def build(card: ModelCard, task: Task, options: Mapping[str, Any], weights: Path
     task = replace(task, options=dict(options))
     if weights is None:
         network = family.build(card, task, options)
-        return Built(network, family.version, state_sha256(network.state_dict()), None)
+        return Built(network, family.version, state_sha256(network.state_dict()), None, _parts(family, card))
     layout = card.checkpoint
     if layout is None:
         raise UserError(f"{card.id} has no published file to read {weights} as; use a card that describes it.")
@@ -69,7 +73,12 @@ def build(card: ModelCard, task: Task, options: Mapping[str, Any], weights: Path
     network = family.build(card, task, options)
     translation = family.translate(card, raw.tensors, network, task)
     report = load(network, raw.tensors, translation, family.encoder_prefixes(card), card.floor)
-    return Built(network, family.version, state_sha256(network.state_dict()), report)
+    fresh = frozenset(line.name for line in report.lines if line.state == "fresh")
+    return Built(network, family.version, state_sha256(network.state_dict()), report, _parts(family, card, fresh))
+
+
+def _parts(family: Adapter, card: ModelCard, fresh: frozenset[str] | None = None) -> Parts:
+    return Parts(family.encoder_prefixes(card), family.stages, family.output, fresh)
 
 
 def _agreed(card: ModelCard, found: Mapping[str, Any], task: Task, weights: Path) -> ModelCard:

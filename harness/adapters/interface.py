@@ -50,10 +50,18 @@ class Adapter(abc.ABC):
         The name of its file, which cards refer to.
     version : str
         Changes whenever the same file and task would give another network.
+    output : str
+        Pattern of the names of the layers that give a task's logits; a linear probe trains them alone. Without one
+        there is no linear probe.
+    stages : tuple of str
+        Patterns of the names of the encoder's stages, from the input to the bottleneck, for learning rates that fall
+        with the distance from the decoder. Without them the encoder is one stage.
     """
 
     name: ClassVar[str]
     version: ClassVar[str]
+    output: ClassVar[str] = "$^"
+    stages: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def build(self, card: ModelCard, task: Task, options: Mapping[str, Any]) -> nn.Module:

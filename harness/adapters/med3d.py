@@ -37,6 +37,8 @@ class Med3D(Adapter):
 
     name = "med3d"
     version = "1"
+    output = r"^(decoder\.logits|conv_seg\.6|classifier)\."
+    stages = (r"^(conv1|bn1)\.", r"^layer1\.", r"^layer2\.", r"^layer3\.", r"^layer4\.")
 
     def build(self, card: ModelCard, task: Task, options: Mapping[str, Any]) -> nn.Module:
         """Return a `Med3DResNet` with the head that the task needs; see `Adapter.build`."""
@@ -46,6 +48,7 @@ class Med3D(Adapter):
             "depth": facts["depth"],
             "shortcut": facts["shortcut"],
             "shortcut_gradient": chosen["shortcut_gradient"],
+            "base_width": facts.get("base_width", 64),
         }
         if task.kind == "classification":
             return Med3DClassification(in_channels=task.in_channels, num_classes=task.out_channels, **sizes)
@@ -70,7 +73,7 @@ class Med3D(Adapter):
             if published == tuple(blocks) and (depth >= 50) == bottleneck:
                 facts["depth"] = depth
         if "conv1.weight" in source and source["conv1.weight"].ndim == 5:
-            facts["in_channels"] = source["conv1.weight"].shape[1]
+            facts["base_width"], facts["in_channels"] = source["conv1.weight"].shape[:2]
         if "conv_seg.6.weight" in source:
             facts["num_classes"] = source["conv_seg.6.weight"].shape[0]
         return facts

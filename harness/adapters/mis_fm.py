@@ -45,6 +45,14 @@ class MISFM(Adapter):
 
     name = "mis_fm"
     version = "1"
+    output = _LOGITS.pattern
+    stages = (
+        r"^embeddings\.\d\.(proj|conv0)\.|^project\.|^encoder\.en_conv0\.",
+        r"^embeddings\.\d\.(down1|conv1)\.|^encoder\.(down0|en_conv1)\.",
+        r"^embeddings\.\d\.down2\.|^pyramid_ct\.convtrans_e2\.|^encoder\.(down1|en_conv2)\.",
+        r"^pyramid_ct\.(down3|convtrans_e3)\.|^encoder\.(down2|en_conv3)\.",
+        r"^pyramid_ct\.(down4|convtrans_e4)\.|^encoder\.(down3|en_conv4)\.",
+    )
 
     def build(self, card: ModelCard, task: Task, options: Mapping[str, Any]) -> nn.Module:
         """Return a `PCTNet` or an `FMUNet`; see `Adapter.build`."""

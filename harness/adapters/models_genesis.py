@@ -30,6 +30,8 @@ class ModelsGenesis(Adapter):
 
     name = "models_genesis"
     version = "1"
+    output = r"^(out_tr|dense_2)\."
+    stages = (r"^down_tr64\.", r"^down_tr128\.", r"^down_tr256\.", r"^down_tr512\.")
 
     def build(self, card: ModelCard, task: Task, options: Mapping[str, Any]) -> nn.Module:
         """Return a `GenesisUNet` or a `GenesisClassifier`; see `Adapter.build`."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.adapters.interface import Adapter, Task, take_options
+from harness.adapters.models_genesis import ModelsGenesis
 from harness.cards.model import ModelCard
 from harness.checkpoints.matching import Translation
 from harness.errors import UserError
@@ -42,6 +43,8 @@ class ModelsGenesisKeras(Adapter):
 
     name = "models_genesis_keras"
     version = "1"
+    output = ModelsGenesis.output
+    stages = ModelsGenesis.stages
 
     def build(self, card: ModelCard, task: Task, options: Mapping[str, Any]) -> nn.Module:
         """Return a `GenesisUNet` or `GenesisClassifier` with moving averages and Keras' eps; see `Adapter.build`."""

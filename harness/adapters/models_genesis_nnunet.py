@@ -38,6 +38,8 @@ class ModelsGenesisNNUNet(Adapter):
 
     name = "models_genesis_nnunet"
     version = "1"
+    output = r"^seg_outputs\."
+    stages = tuple(rf"^conv_blocks_context\.{number}\." for number in range(6))
 
     def build(self, card: ModelCard, task: Task, options: Mapping[str, Any]) -> nn.Module:
         """Return an `NNUNetGeneric`; see `Adapter.build`."""

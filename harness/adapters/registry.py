@@ -19,6 +19,7 @@ _MACHINERY = {
     "build",
     "weights",
     "forward",
+    "parts",
     "conformance",
     "conformance_checks",
     "conformance_forge",
