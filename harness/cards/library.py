@@ -159,11 +159,13 @@ def all_dataset_cards(folders: Iterable[Path] = ()) -> list[DatasetCard]:
 
 @functools.cache
 def claims() -> ClaimFile:
-    """Read the ledger of claims."""
+    """Read what is claimed, each claim with what the ledger knows about it."""
     import json
 
     from harness.cards.base import parse
-    from harness.cards.claim import ClaimFile
+    from harness.cards.claim import ClaimFile, Ledger, annotate
 
-    path = shipped("claims") / "reported.json"
-    return parse(ClaimFile, json.loads(path.read_text(encoding="utf-8")), path)
+    path, known = shipped("claims") / "reported.json", shipped("claims") / "ledger.yaml"
+    printed = parse(ClaimFile, json.loads(path.read_text(encoding="utf-8")), path)
+    ledger = parse(Ledger, read_yaml(known), known)
+    return printed.model_copy(update={"results": annotate(printed.results, ledger)})

@@ -69,7 +69,7 @@ def standings(
     """
     groups: dict[tuple[str, str], list[Claim]] = defaultdict(list)
     for claim in claims:
-        groups[family(claim.model), claim.dataset].append(claim)
+        groups[family(claim.model), claim.card].append(claim)
     near: dict[tuple[str, str], list[RunSummary]] = defaultdict(list)
     for run in runs:
         if run.counts and (run.family, run.dataset) in groups:
@@ -122,4 +122,4 @@ def _standing(claim: Claim, comparison: Comparison, runs: Sequence[RunSummary], 
 def _without_run(claim: Claim, comparison: Comparison, datasets: frozenset[str]) -> str:
     """Say what stands between this claim and a run, from facts alone."""
     reason = comparison.value.explanation.split(": ", 1)[-1].rstrip(".")
-    return reason if claim.dataset in datasets else f"{reason}; no data set card yet"
+    return reason if claim.card in datasets else f"{reason}; no data set card yet"

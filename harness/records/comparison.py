@@ -14,7 +14,15 @@ from typing import Any
 from harness.cards.claim import Claim
 from harness.records.cases import read_cases
 from harness.records.identity import cell_key, sweep_key, twin_key
-from harness.records.protocol import claim_protocol, family, find_metric, not_public, record_protocol, rounding
+from harness.records.protocol import (
+    as_followed,
+    claim_protocol,
+    family,
+    find_metric,
+    not_public,
+    record_protocol,
+    rounding,
+)
 from harness.records.schema import Metric, Record
 from harness.scoring.verdict import (
     GainVerdict,
@@ -102,7 +110,8 @@ def compare(
         Verified records of any cells. Those of the claim's model family, data set and init are used; those with marks
         of evidence (stand-in weights, synthetic or sample data) never are.
     stated : mapping, optional
-        What the claim's source says of the protocol; see `harness.records.protocol.claim_protocol`.
+        What the claim's source says of the protocol, instead of what the ledger says; see
+        `harness.records.protocol.claim_protocol`.
     claimed_gain : float, optional
         Claimed pretrained minus claimed scratch value, as a fraction (`baseline_of` finds the scratch row).
     withdrawn : iterable of str
@@ -117,8 +126,8 @@ def compare(
     if claim.fraction is None:
         return _nothing(claim, f"its unit is {claim.unit!r}, which no record metric has")
     if not unmarked:
-        marked = "only runs with stand-in weights, synthetic data or samples" if usable else "nobody has run it yet"
-        return _nothing(claim, marked)
+        why = claim.about.not_attempted or "nobody has run it yet"
+        return _nothing(claim, "only runs with stand-in weights, synthetic data or samples" if usable else why)
     groups: dict[str, list[Run]] = defaultdict(list)
     # A cell that was run twice is one seed, not two: the later run counts.
     for run in {cell_key(run.record): run for run in sorted(unmarked, key=lambda run: run.record.created)}.values():
@@ -129,15 +138,22 @@ def compare(
 
 
 def _speaks_to(claim: Claim, record: Record) -> bool:
-    inits = {"pretrained": ("pretrained", "released"), "scratch": ("scratch",), "other": ("other",)}[claim.init]
     return (
         record.status == "complete"
-        and record.dataset.id == claim.dataset
-        and record.model.id == family(claim.model)
-        and record.model.init in inits
+        and record.dataset.id == claim.card
+        and _is_its_model(claim, record)
         and (metric := find_metric(claim, record)) is not None
         and metric.value is not None
     )
+
+
+def _is_its_model(claim: Claim, record: Record) -> bool:
+    """Whether a run used the claim's weight set and start; a released file is the claim where the ledger says so."""
+    name, init, about = f"{record.model.id}.{record.model.variant}", record.model.init, claim.about
+    if init == "released" and about.released:
+        return name in about.released
+    inits = {"pretrained": ("pretrained", "released"), "scratch": ("scratch",), "other": ("other",)}[claim.init]
+    return init in inits and (name in about.models if about.models else record.model.id == family(claim.model))
 
 
 def _judge(
@@ -150,7 +166,8 @@ def _judge(
 ) -> Comparison:
     runs = sorted(runs, key=lambda run: (run.record.seeds.torch or 0, run.record.run_id))
     first, metric = runs[0].record, _metric(claim, runs[0].record)
-    known, ours = claim_protocol(claim, stated), record_protocol(first, metric)
+    ours = record_protocol(first, metric)
+    known = as_followed(claim_protocol(claim, stated), first, claim.about.protocol)
     protocol = protocol_difference(known, ours, pretrained=claim.init == "pretrained")
     eval_only = first.kind == "eval_only"
     fixed = {run.record.experiment.margin for run in runs if run.record.experiment is not None}

@@ -11,10 +11,11 @@ from typing import Any
 
 from harness.cards.claim import Claim
 from harness.errors import UserError
-from harness.records.aggregate import find_definition
+from harness.records.aggregate import empty_rule, find_definition
 from harness.records.schema import Metric, Record
+from harness.scoring.definitions import definition
 
-__all__ = ["claim_protocol", "family", "find_metric", "not_public", "record_protocol", "rounding"]
+__all__ = ["as_followed", "claim_protocol", "family", "find_metric", "not_public", "record_protocol", "rounding"]
 
 # How a claim's metric is called, and the stems of the record metrics that measure the same thing, best first.
 _STEMS = {
@@ -63,6 +64,8 @@ def rounding(claim: Claim) -> float:
 
 def not_public(claim: Claim) -> str | None:
     """Say what a claim keeps to itself, so that nobody can reproduce it as published; None where nothing is."""
+    if claim.about.not_public:
+        return f"not public: {claim.about.not_public}"
     split = (claim.split or "").lower()
     if split.startswith("private"):
         return "the data are private"
@@ -77,8 +80,10 @@ def claim_protocol(claim: Claim, stated: Mapping[str, Any] | None = None) -> dic
     Parameters
     ----------
     stated : mapping, optional
-        What its source says beyond the claim's own fields, in the words of `record_protocol`; it goes first.
+        What its source says beyond the claim's own fields, in the words of `record_protocol`; it goes first. By
+        default what the ledger of claims says.
     """
+    stated = claim.about.stated if stated is None else stated
     known: dict[str, Any] = {}
     match = _SPLIT_ID.match(claim.split or "")
     if match:
@@ -92,7 +97,49 @@ def claim_protocol(claim: Claim, stated: Mapping[str, Any] | None = None) -> dic
         known["threshold"] = "none"
     if claim.metric == "iou_genesis":
         known["averaging"] = "pooled"
-    return known | {name: value for name, value in (stated or {}).items() if value is not None}
+    return {
+        name: _in_our_words(name, value, claim) for name, value in (known | dict(stated)).items() if value is not None
+    }
+
+
+def as_followed(known: Mapping[str, Any], record: Record, recipe: str | None) -> dict[str, Any]:
+    """Settle the fields that a claim states as ``recipe``: as in a protocol file, if that was followed to the letter.
+
+    Parameters
+    ----------
+    known : mapping
+        From `claim_protocol`.
+    record : Record
+        The run that is compared.
+    recipe : str, optional
+        The protocol file that follows the claim's recipe.
+
+    Returns
+    -------
+    dict of str to value
+        With the run's own value where it followed that file, and with the name of the file, which equals no run's
+        value, where it did not.
+    """
+    followed = record.protocol.id == recipe and record.division == "closed"
+    ours = record_protocol(record, record.metrics[0]) if followed and record.metrics else {}
+    return {name: ours.get(name, f"recipe {recipe}") if value == "recipe" else value for name, value in known.items()}
+
+
+def _in_our_words(name: str, value: Any, claim: Claim) -> Any:
+    """Spell a value of the ledger as `record_protocol` would: tuples, sorted labels, an empty rule by its policy."""
+    if name == "label_set":
+        return _labels(dict.fromkeys(value))
+    if name == "empty_rule" and isinstance(value, Mapping):
+        if "policy" in value:
+            short = "dice" if _STEMS.get(claim.metric, ("",))[0].startswith("dice") else claim.metric
+            rule = empty_rule(value["policy"], definition(short))
+            return rule.both_empty, rule.pred_empty, rule.ref_empty
+        return value["both_empty"], value["pred_empty"], value["ref_empty"]
+    return _tuples(value)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def record_protocol(record: Record, metric: Metric) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_without_a_run_the_reason_is_said():
         one = found[claim.id]
         assert one.reason
         assert (one.verdict == "not_reproducible_as_published") == (not_public(claim) is not None)
-        assert ("no data set card yet" in one.reason) == (claim.dataset != "btcv")
+        assert ("no data set card yet" in one.reason) == (claim.card != "btcv")
         assert one.reproduced is one.difference is one.cell is None
 
 
