@@ -30,7 +30,7 @@ class Med3DSegmentation(Med3DResNet):
 
     Parameters
     ----------
-    depth, shortcut, in_channels, shortcut_gradient
+    depth, shortcut, in_channels, shortcut_gradient, base_width
         As for :class:`~harness.networks.med3d_resnet.Med3DResNet`.
     num_classes : int
         Output channels, background included where the task has one.
@@ -61,8 +61,15 @@ class Med3DSegmentation(Med3DResNet):
         decoder: Decoder,
         in_channels: int = 1,
         shortcut_gradient: bool = False,
+        base_width: int = 64,
     ) -> None:
-        super().__init__(depth=depth, shortcut=shortcut, in_channels=in_channels, shortcut_gradient=shortcut_gradient)
+        super().__init__(
+            depth=depth,
+            shortcut=shortcut,
+            in_channels=in_channels,
+            shortcut_gradient=shortcut_gradient,
+            base_width=base_width,
+        )
         if decoder not in _HEADS:
             raise UserError(f"Med3D has no decoder called {decoder!r}; choose one of {', '.join(_HEADS)}.")
         self.head_name = "conv_seg" if decoder == "conv_seg" else "decoder"
@@ -93,7 +100,7 @@ class Med3DClassification(Med3DResNet):
 
     Parameters
     ----------
-    depth, shortcut, in_channels, shortcut_gradient
+    depth, shortcut, in_channels, shortcut_gradient, base_width
         As for :class:`~harness.networks.med3d_resnet.Med3DResNet`.
     num_classes : int
         Output logits: ``(N, in_channels, D, H, W)`` to ``(N, num_classes)``.
@@ -107,8 +114,15 @@ class Med3DClassification(Med3DResNet):
         num_classes: int,
         in_channels: int = 1,
         shortcut_gradient: bool = False,
+        base_width: int = 64,
     ) -> None:
-        super().__init__(depth=depth, shortcut=shortcut, in_channels=in_channels, shortcut_gradient=shortcut_gradient)
+        super().__init__(
+            depth=depth,
+            shortcut=shortcut,
+            in_channels=in_channels,
+            shortcut_gradient=shortcut_gradient,
+            base_width=base_width,
+        )
         self.classifier = nn.Linear(self.out_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

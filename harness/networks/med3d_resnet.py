@@ -38,7 +38,8 @@ FEATURES = ("stem", "maxpool", "layer1", "layer2", "layer3", "layer4")
 """Feature maps of :meth:`Med3DResNet.features`, shallow to deep; their strides are 2, 4, 4, 8, 8, 8."""
 
 _BOTTLENECK_FROM = 50
-_PLANES = (64, 128, 256, 512)
+_PUBLISHED_WIDTH = 64
+_PLANES = (64, 128, 256, 512)  # at that width; they grow and shrink with it
 _STRIDES = (1, 2, 1, 1)
 _DILATIONS = (1, 1, 2, 4)
 
@@ -58,6 +59,8 @@ class Med3DResNet(nn.Module):
     shortcut_gradient : bool
         Whether gradients flow through shortcut A. The authors' code cuts them, which no forward pass can show;
         fine-tuning as they did needs False.
+    base_width : int
+        Channels of the stem, 64 in every published file; the stages have 1, 2, 4 and 8 times as many.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class Med3DResNet(nn.Module):
         shortcut: Shortcut,
         in_channels: int = 1,
         shortcut_gradient: bool = False,
+        base_width: int = _PUBLISHED_WIDTH,
     ) -> None:
         super().__init__()
         if depth not in DEPTHS:
@@ -90,22 +94,22 @@ class Med3DResNet(nn.Module):
             raise UserError(f"Med3D has no shortcut type {shortcut!r}; choose 'A' or 'B'.")
         block = _BasicBlock if depth < _BOTTLENECK_FROM else _Bottleneck
         self.depth = depth
-        self.conv1 = nn.Conv3d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm3d(64)
+        self.conv1 = nn.Conv3d(in_channels, base_width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm3d(base_width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
         make_shortcut = partial(_make_shortcut, shortcut, shortcut_gradient)
         stages: list[nn.Sequential] = []
-        width = 64
-        for planes, blocks, stride, dilation in zip(_PLANES, DEPTHS[depth], _STRIDES, _DILATIONS, strict=True):
+        width, widths = base_width, [planes * base_width // _PUBLISHED_WIDTH for planes in _PLANES]
+        for planes, blocks, stride, dilation in zip(widths, DEPTHS[depth], _STRIDES, _DILATIONS, strict=True):
             outgoing = planes * block.expansion
             first = block(width, planes, stride, dilation, make_shortcut(width, outgoing, stride))
             rest = [block(outgoing, planes, 1, dilation, None) for _ in range(blocks - 1)]
             stages.append(nn.Sequential(first, *rest))
             width = outgoing
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.channels: dict[str, int] = {"stem": 64, "maxpool": 64} | {
-            f"layer{i + 1}": planes * block.expansion for i, planes in enumerate(_PLANES)
+        self.channels: dict[str, int] = {"stem": base_width, "maxpool": base_width} | {
+            f"layer{i + 1}": planes * block.expansion for i, planes in enumerate(widths)
         }
         self.out_channels = width
         self.apply(initialise_like_med3d)

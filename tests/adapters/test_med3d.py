@@ -19,7 +19,7 @@ from harness.errors import UserError
 from harness.networks import med3d_resnet
 from harness.networks.med3d_decoders import Med3DSegmentation
 
-CARDS = [name for name in index("model") if name.startswith("med3d.")]
+CARDS = [name for name, card in index("model").items() if name.startswith("med3d.") and "checkpoint" in card.content]
 SEGMENTATION = Task("segmentation", in_channels=1, out_channels=3)
 Weights = dict[str, Tensor]
 
