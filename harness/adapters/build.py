@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from harness.adapters.interface import Adapter, Task
 from harness.adapters.parts import Parts
 from harness.adapters.registry import adapter
 from harness.cards.model import ModelCard
-from harness.checkpoints.hashing import state_sha256
+from harness.checkpoints.hashing import output_fingerprint, state_sha256
 from harness.checkpoints.matching import load
 from harness.checkpoints.reading import read
 from harness.checkpoints.report import LoadReport
 from harness.errors import UserError
 
 __all__ = ["Built", "build"]
+
+_SEED, _SIDES = 5, (64, 64, 64)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Built:
         None where nothing was loaded (from scratch).
     parts : Parts or None
         What fine-tuning modes act on; None where the network is not a family's own.
+    answer : dict of str to str
+        ``input`` and ``output``: what the filled network answers to a fixed volume; empty where nobody asked.
     """
 
     network: nn.Module
@@ -45,12 +50,22 @@ class Built:
     state_sha256: str
     report: LoadReport | None
     parts: Parts | None = None
+    answer: Mapping[str, str] = field(default_factory=dict)
+
+    def loading(self) -> dict[str, Any] | None:
+        """Return what ``loading.json`` of a run holds: the report, the hash of the live parameters, the answer."""
+        if self.report is None:
+            return None
+        return {"state_sha256": self.state_sha256, "fingerprint": dict(self.answer), **self.report.to_json()}
 
 
-def build(card: ModelCard, task: Task, options: Mapping[str, Any], weights: Path | None) -> Built:
+def build(
+    card: ModelCard, task: Task, options: Mapping[str, Any], weights: Path | None, *, answer: bool = False
+) -> Built:
     """Build the network of a card; fill it from ``weights``, or leave it as initialised where that is None.
 
-    What stays fresh is initialised from torch's global generator, which the caller seeds.
+    What stays fresh is initialised from torch's global generator, which the caller seeds. With ``answer`` the filled
+    network is asked about a fixed volume, which takes one forward pass.
 
     Raises
     ------
@@ -74,11 +89,30 @@ def build(card: ModelCard, task: Task, options: Mapping[str, Any], weights: Path
     translation = family.translate(card, raw.tensors, network, task)
     report = load(network, raw.tensors, translation, family.encoder_prefixes(card), card.floor)
     fresh = frozenset(line.name for line in report.lines if line.state == "fresh")
-    return Built(network, family.version, state_sha256(network.state_dict()), report, _parts(family, card, fresh))
+    parts, state = _parts(family, card, fresh), state_sha256(network.state_dict())
+    return Built(network, family.version, state, report, parts, _answer(network, card, task) if answer else {})
 
 
 def _parts(family: Adapter, card: ModelCard, fresh: frozenset[str] | None = None) -> Parts:
     return Parts(family.encoder_prefixes(card), family.stages, family.output, fresh)
+
+
+def _answer(network: nn.Module, card: ModelCard, task: Task) -> dict[str, str]:
+    """Ask about the same random volume every time: up to about 64 voxels a side, or of the one size that is legal."""
+    whole = task.patch or card.contract.patch or _SIDES
+    steps = card.contract.divisible_by
+    problem = ""
+    small = tuple(min(side, step * -(-wanted // step)) for side, step, wanted in zip(whole, steps, _SIDES, strict=True))
+    for size in (small, whole):
+        volume = torch.rand((1, task.in_channels, *size), generator=torch.Generator().manual_seed(_SEED))
+        try:
+            with torch.random.fork_rng(devices=[]):  # the run's own random numbers stay where they are
+                output = output_fingerprint(network, volume)
+        except (UserError, RuntimeError, ValueError, AssertionError) as error:  # perhaps built for one size
+            problem = (str(error).splitlines() or [type(error).__name__])[0]
+            continue
+        return {"input": f"uniform 0 to 1, torch seed {_SEED}, shape {tuple(volume.shape)}", "output": output}
+    return {"input": "none", "output": f"not measured: {problem}"}
 
 
 def _agreed(card: ModelCard, found: Mapping[str, Any], task: Task, weights: Path) -> ModelCard:

@@ -86,7 +86,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
     if facts.data.terms.redistribution:
         _draw_slices(folder, facts, rows)
     config_yaml = yaml.safe_dump(config.science(), sort_keys=True, allow_unicode=True)
-    loading = facts.built.report.to_json() if facts.built.report else None
+    loading = facts.built.loading()
     record = assemble(
         kind="fine_tune",
         model=model_part(facts.model, facts.built, config.init),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,9 +15,14 @@ from harness.training.settings import Optimizer, Schedule
 __all__ = ["Plateau", "lr_factor", "make_optimizer", "make_scheduler"]
 
 
-def make_optimizer(settings: Optimizer, network: nn.Module) -> torch.optim.Optimizer:
-    """Build the optimiser over every parameter that takes part in training, with one fused kernel for all of them."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+def make_optimizer(
+    settings: Optimizer, network: nn.Module, groups: list[dict[str, Any]] | None = None
+) -> torch.optim.Optimizer:
+    """Build the optimiser over every parameter that takes part in training, with one fused kernel for all of them.
+
+    ``groups`` (`harness.training.tuning.Tuning.groups`) says which those are where it is not all, and at which rates.
+    """
+    parameters = groups or [parameter for parameter in network.parameters() if parameter.requires_grad]
     if settings.name == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -94,9 +100,16 @@ class Plateau:
 
 
 def make_scheduler(
-    settings: Schedule, optimizer: torch.optim.Optimizer, steps: int, plateau: Plateau | None = None
+    settings: Schedule, optimizer: torch.optim.Optimizer, steps: int, plateau: Plateau | None = None, lead: int = 0
 ) -> LambdaLR:
-    """Build the scheduler that applies `lr_factor` after every update, times what ``plateau`` took off."""
-    return LambdaLR(
-        optimizer, lambda step: lr_factor(settings, step, steps) * (plateau.factor if plateau is not None else 1.0)
-    )
+    """Build the scheduler that applies `lr_factor` after every update, times what ``plateau`` took off.
+
+    For the first ``lead`` updates the rate rises linearly to the full one; then the schedule begins ("sawtooth").
+    """
+
+    def share(step: int) -> float:
+        if step < lead:
+            return (step + 1) / lead
+        return lr_factor(settings, step - lead, steps - lead) * (plateau.factor if plateau is not None else 1.0)
+
+    return LambdaLR(optimizer, share)

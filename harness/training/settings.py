@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from harness.training.finetuning import Finetuning
+
 __all__ = ["Loss", "Optimizer", "Schedule", "Selection", "Training"]
 
 
@@ -97,6 +99,7 @@ class Training(_Settings):
     steps: int = Field(gt=0, description="optimiser updates at most; never seconds")
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    finetuning: Finetuning = Finetuning()
     loss: Loss = Loss()
     selection: Selection = Selection()
     clip_norm: float | None = Field(default=None, gt=0, description="largest gradient norm; null: no clipping")
@@ -125,6 +128,15 @@ class Training(_Settings):
     deterministic: bool = True
     checkpoint_every: int = Field(default=200, gt=0, description="steps between resumable checkpoints")
     log_every: int = Field(default=20, gt=0, description="steps between log lines")
+
+    @model_validator(mode="after")
+    def _encoder_learns_at_last(self) -> Training:
+        if self.finetuning.decoder_steps >= self.steps:
+            raise ValueError(
+                f"finetuning.decoder_steps is {self.finetuning.decoder_steps} of {self.steps} steps, so the encoder "
+                "would never learn; use fewer, or mode: frozen_encoder"
+            )
+        return self
 
     @model_validator(mode="after")
     def _plateau_needs_scores(self) -> Training:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,35 @@ def test_segmentation_keeps_everything_but_the_head(
     assert torch.equal(state["up_tr64.ops.1.conv1.weight"], weights["module.up_tr64.ops.1.conv1.weight"])
     assert "fresh" in built.report.table()
     assert built.report.to_json()["counts"]["fresh"] == 2
+
+
+def test_the_filled_network_is_asked_about_a_fixed_volume(
+    card: ModelCard, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path, task = save(weights, tmp_path / "w.pt"), replace(SEGMENTATION, patch=(16, 16, 16))
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        built = build(card, task, {"normalization": "running"}, path, answer=True)
+        drawn.append((built.answer["output"], torch.rand(1).item()))
+        found = built.loading()
+        assert found is not None
+        assert found["fingerprint"] == {
+            "input": "uniform 0 to 1, torch seed 5, shape (1, 1, 16, 16, 16)",
+            "output": built.answer["output"],
+        }
+        assert found["state_sha256"] == built.state_sha256
+    assert built.answer["output"].startswith("(1, 8, 16, 16, 16) mean ")
+    assert drawn[0] == drawn[1]
+    assert drawn[0][0] != drawn[2][0]  # another fresh head
+    torch.manual_seed(2)
+    assert build(card, task, {"normalization": "running"}, path).answer == {}
+    assert torch.rand(1).item() == drawn[2][1]  # asking takes none of the run's random numbers
+    weights["module.down_tr64.ops.0.conv1.weight"] += 1
+    torch.manual_seed(1)
+    other = build(card, task, {"normalization": "running"}, save(weights, tmp_path / "o.pt"), answer=True)
+    assert other.answer["output"] != drawn[0][0]
+    assert build(card, task, {}, None, answer=True).loading() is None
 
 
 def test_the_twin_starts_from_pytorchs_own_initialisation(card: ModelCard) -> None:
