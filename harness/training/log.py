@@ -20,15 +20,21 @@ class CurveLog:
         The file.
     keep_until : int
         Lines of later steps are dropped: they belong to work that a kill undid.
+    silent : bool
+        Nothing is written: another rank keeps the log.
     """
 
-    def __init__(self, path: Path, keep_until: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, keep_until: int, *, silent: bool = False) -> None:
+        self.path, self._silent = path, silent
+        if silent:
+            return
         kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= keep_until]
         write_text(path, "".join(line + "\n" for line in kept))
 
     def write(self, **values: Any) -> None:
         """Append one line; None stands for a value that is not finite, since JSON has no other word."""
+        if self._silent:
+            return
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values, allow_nan=False) + "\n")
 

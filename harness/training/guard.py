@@ -1,0 +1,112 @@
+"""What stops a run that cannot go on: a loss that is no number, and too little memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.errors import HarnessError
+from harness.files import atomic_path
+from harness.training.settings import Training
+from harness.training.state import write_state
+
+__all__ = ["DivergedError", "FiniteGuard", "OutOfMemoryError", "diverged", "naming_memory_knobs"]
+
+
+class DivergedError(HarnessError):
+    """The loss is no longer a number."""
+
+    run_state = "diverged"
+
+
+class OutOfMemoryError(HarnessError):
+    """The device has less memory than a step needs."""
+
+    run_state = "out_of_memory"
+
+
+class FiniteGuard:
+    """Remembers on the device which step first had a loss that is no number, so that nobody waits for every loss.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where losses are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._never = torch.zeros((), dtype=torch.int64, device=device)
+        self._first = self._never
+
+    def saw(self, loss: Tensor, step: int) -> None:
+        """Look at the loss of the update number ``step`` (from 1) without reading it."""
+        is_first = ~torch.isfinite(loss) & (self._first == 0)
+        self._first = torch.where(is_first, step, self._first)
+
+    def first_bad_step(self) -> int:
+        """Return the first step whose loss was not finite, 0 if none was. This waits for the device."""
+        return int(self._first.item())
+
+
+def diverged(folder: Path, step: int, batch: Mapping[str, Tensor]) -> DivergedError:
+    """Keep the batch that broke the run beside the checkpoints and return the error that says so.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the checkpoints; gets ``diverged-step-N.pt``, which `harness.training.state.read_state` reads.
+    step : int
+        The update, from 1, whose loss was not finite.
+    batch : mapping of str to Tensor
+        What the network was given.
+    """
+    path = folder / f"diverged-step-{step}.pt"
+    kept = {name: tensor.detach().cpu().clone() for name, tensor in batch.items()}
+    with atomic_path(path) as temporary:
+        write_state(temporary, {"step": step, "batch": kept})
+    values = [tensor for tensor in kept.values() if tensor.is_floating_point()]
+    bad = sum(int((~torch.isfinite(tensor)).sum()) for tensor in values)
+    cause = f"{bad} values of the batch itself are not finite" if bad else "every value of the batch is finite"
+    return DivergedError(
+        f"The loss became NaN or infinite at step {step}; {cause}. The batch is kept in {path}, the last checkpoint "
+        "holds the weights before it, and the run is marked as diverged. Lower protocol.training.optimizer.lr, set "
+        "protocol.training.clip_norm, or turn AMP off."
+    )
+
+
+@contextlib.contextmanager
+def naming_memory_knobs(settings: Training) -> Iterator[None]:
+    """Turn running out of memory into an error that says which settings need less.
+
+    Raises
+    ------
+    OutOfMemoryError
+        An allocation failed inside the block.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(settings, error) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # how torch's CPU allocator says it
+            raise
+        raise _out_of_memory(settings, error) from error
+
+
+def _out_of_memory(settings: Training, error: BaseException) -> OutOfMemoryError:
+    knobs = []
+    if not settings.activation_checkpointing:
+        knobs.append("training.activation_checkpointing=true (same result, more time)")
+    knobs.append(f"training.accumulate={2 * settings.accumulate} (same update for networks without batch norm)")
+    if settings.amp == "off":
+        knobs.append("training.amp=bf16")
+    knobs += ["a smaller patches.batch", "a smaller patches.size"]
+    said = str(error).strip().splitlines()
+    return OutOfMemoryError(
+        f"A training step needs more memory than there is: {said[0] if said else 'allocation failed'} What needs less, "
+        f"least harm first: {'; '.join(knobs)} (all below protocol)."
+    )
