@@ -15,12 +15,23 @@ from harness.cards.base import explain
 from harness.data.contract import InputChoice
 from harness.data.settings import Augmentation, Patches
 from harness.errors import UserError, nearest
+from harness.executors import Executor, LocalExecutor
 from harness.files import canonical_json, sha256_hex
 from harness.inference.settings import Inference
 from harness.resources import shipped
 from harness.training.settings import Training
 
-__all__ = ["Executor", "PretrainConfig", "Protocol", "RunConfig", "Scoring", "compose", "pretrain_config", "run_config"]
+__all__ = [
+    "Executor",
+    "PretrainConfig",
+    "Protocol",
+    "RunConfig",
+    "Scoring",
+    "compose",
+    "parse_run",
+    "pretrain_config",
+    "run_config",
+]
 
 
 class _Config(BaseModel):
@@ -56,17 +67,10 @@ class Protocol(_Config):
     scoring: Scoring = Scoring()
 
 
-class Executor(_Config):
-    """Where cells run."""
-
-    name: Literal["local"] = "local"
-    workers: int = Field(default=2, ge=0, description="processes or threads for reading and scoring")
-
-
 class _Where(_Config):
     """The part that says where things lie and run. It never enters a record or a hash."""
 
-    executor: Executor = Executor()
+    executor: Executor = LocalExecutor()
     device: str = "auto"
     threads: int | None = Field(default=None, gt=0, description="CPU threads; null: what torch chooses")
     out: Path = Path("runs")
@@ -142,7 +146,12 @@ ConfigT = TypeVar("ConfigT", bound=_Config)
 
 def run_config(overrides: Sequence[str], config_dir: Path | None = None) -> RunConfig:
     """Compose and validate the configuration of one cell from Hydra overrides such as ``protocol=demo_ct``."""
-    return _validated(RunConfig, compose("run", overrides, config_dir))
+    return parse_run(compose("run", overrides, config_dir))
+
+
+def parse_run(content: dict[str, Any]) -> RunConfig:
+    """Validate a composed configuration. What an experiment says about several cells is for sweeps, and left out."""
+    return _validated(RunConfig, {name: value for name, value in content.items() if name != "sweep"})
 
 
 def pretrain_config(overrides: Sequence[str], config_dir: Path | None = None) -> PretrainConfig:

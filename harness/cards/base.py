@@ -51,7 +51,9 @@ def _sentence(finding: Any, kind: type[BaseModel]) -> str:
     place = ".".join(str(part) for part in finding["loc"]) or "the whole"
     if finding["type"] != "extra_forbidden":
         return f"{place}: {finding['msg']} (found {finding['input']!r:.80})"
-    guess = nearest(str(finding["loc"][-1]), _field_names(kind))
+    # a key at the top is compared with its neighbours alone; further down the place may be inside a union
+    known = set(kind.model_fields) if len(finding["loc"]) == 1 else _field_names(kind)
+    guess = nearest(str(finding["loc"][-1]), known)
     return f"{place}: this key is not known{f'; did you mean {guess!r}?' if guess else ''}"
 
 

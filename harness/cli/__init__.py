@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": ("demo", "the whole line on the bundled real volumes, ending in a board"),
     "list": ("listing", "models, datasets, protocols, experiments, claims or runs"),
     "run": ("run", "one cell: fine-tune, predict, score, record"),
+    "sweep": ("sweep", "many cells: runs what has no record yet, here, on Slurm or on Ray"),
     "pretrain": ("pretrain", "a pretext task on unlabelled volumes; writes a checkpoint and its card"),
     "data": ("data", "check, describe or synthesize a data set"),
     "score": ("score", "label maps made by anything, against references"),

@@ -91,9 +91,13 @@ def _claims(arguments: argparse.Namespace) -> Iterable[Row]:
 
 
 def _runs(arguments: argparse.Namespace) -> Iterable[Row]:
-    for folder in sorted(path.parent for path in arguments.runs.rglob("run.json")):
-        state = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        yield {"run": folder.name, "state": state["state"], "where": str(folder)}
+    from harness.records.runfolder import RunFolder, planning_folder
+
+    found = {path.parent for path in arguments.runs.rglob("run.json")}
+    planned = {arguments.runs / path.stem for path in planning_folder(arguments.runs).glob("*.json")}
+    for path in sorted(found | planned):
+        folder = RunFolder(path)
+        yield {"run": path.name, "state": folder.state, "where": str(path), "error": folder.error or ""}
 
 
 _LISTS: dict[str, Callable[[argparse.Namespace], Iterable[Row]]] = {

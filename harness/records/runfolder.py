@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from harness.errors import HarnessError
 from harness.files import TEMPORARY, write_json
 
-__all__ = ["RunFolder", "claim_folder"]
+__all__ = ["RunFolder", "claim_folder", "planning_folder"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,32 @@ class RunFolder:
         """How often work here was taken up again after an interruption."""
         return int(self._read().get("resumes", 0))
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a process works here now."""
+        if not (self.path / "lock").is_file():
+            return False
+        try:
+            with FileLock(self.path / "lock", timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
+
+    @property
+    def state(self) -> str:
+        """One word: complete, running, interrupted (its process died), planned (nothing yet), failed, diverged."""
+        if self.is_held:
+            return "running"
+        noted = str(self._read().get("state", "planned"))
+        if noted == "running":
+            return "complete" if self.is_complete else "interrupted"
+        return noted
+
+    @property
+    def error(self) -> str | None:
+        """What ended the work, as far as it could be noted."""
+        return self._read().get("error")
+
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Note that the block starts, or is taken up again, and how it ended, whatever ended it."""
@@ -102,6 +128,11 @@ class RunFolder:
         return content
 
 
+def planning_folder(out: Path) -> Path:
+    """Return where sweeps keep ``<cell>.json``, the configuration of every cell they planned, and what it printed."""
+    return out / ".sweep"
+
+
 @contextmanager
 def claim_folder(path: Path) -> Iterator[RunFolder]:
     """Hold a run's folder alone; the operating system lets go of it when the process dies, however it dies.
@@ -114,7 +145,7 @@ def claim_folder(path: Path) -> Iterator[RunFolder]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / "lock")
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=1)  # whoever only looks whether the folder is held lets go at once
     except Timeout as error:
         raise HarnessError(
             f"Another process is executing this run ({path}). Wait for it, or stop it; the same command then goes on "

@@ -1,0 +1,47 @@
+"""What runs where a cell was sent: ``python -m harness.sweep.worker FILE`` executes the cell described there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from harness.config import RunConfig
+from harness.errors import HarnessError
+
+__all__ = ["Work", "read_cell"]
+
+
+def read_cell(file: Path) -> RunConfig:
+    """Read the configuration of a cell as the queue wrote it."""
+    return RunConfig.model_validate(json.loads(file.read_text(encoding="utf-8")))
+
+
+class Work:
+    """A cell as a call, for executors that send calls: Slurm through submitit, and Ray."""
+
+    def __call__(self, file: str) -> str:
+        """Execute the cell; return its record's folder, or raise what ended it."""
+        from harness.run import run
+
+        return str(run(read_cell(Path(file))))
+
+    def checkpoint(self, file: str) -> object:
+        """Tell submitit how to go on after a time limit or pre-emption: the same call, which resumes."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, file)
+
+
+def main() -> int:
+    """Execute the cell named on the command line."""
+    try:
+        Work()(sys.argv[1])
+    except HarnessError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
