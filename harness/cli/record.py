@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -42,6 +41,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     from harness.nnunet import import_nnunet
+    from harness.records.verify import processors
 
     record = import_nnunet(
         arguments.folder,
@@ -50,14 +50,14 @@ def _import(arguments: argparse.Namespace) -> int:
         metrics=tuple(arguments.metrics.split(",")),
         cards=tuple(arguments.cards),
         root=arguments.data_root,
-        workers=os.cpu_count() or 1,
+        workers=processors(),
     )
     sys.stdout.write(f"{record}\n")
     return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from harness.records.verify import verify_all
+    from harness.records.verify import processors, verify_all
 
     verdicts = verify_all(
         arguments.paths,
@@ -65,7 +65,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         full=arguments.full,
         cards=arguments.cards,
         data_root=arguments.data_root,
-        workers=os.cpu_count() or 1,
+        workers=processors(),
     )
     for verdict in verdicts:
         sys.stdout.write(f"{'valid' if verdict.ok else 'INVALID':<8} {verdict.trust_name:<14} {verdict.path}\n")

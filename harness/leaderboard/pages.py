@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from harness.leaderboard.words import CONFIDENCE, EVIDENCE, GAINS, VERDICTS, wor
 from harness.records.objections import objections, standing
 from harness.records.protocol import family
 from harness.records.verification import TRUST
+from harness.records.verify import processors
 
 __all__ = ["Board", "write_pages"]
 
@@ -69,7 +69,7 @@ class Board:
 
 def write_pages(board: Board, folder: Path, workers: int | None = None) -> None:
     """Write every page of ``board`` below ``folder``, on all processors unless told otherwise."""
-    workers = workers or os.cpu_count() or 1
+    workers = workers or processors()
     published = publish_runs(board.found, board.standing, folder, board.counts, workers)
     cells = publish_cells(published.runs, published.folders, folder, board.counts, workers)
     ledger = lines(board.claims, standings(board.claims, published.runs, published.folders, board.datasets))

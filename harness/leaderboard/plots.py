@@ -206,7 +206,7 @@ def strips(rows: Sequence[Strip], metric: str, ident: str, *, share: bool) -> Ma
     for i, row in enumerate(rows):
         y = 12 + _ROW * (i + 0.5)
         # Strokes without length and with round ends are dots: one element however many cases there are.
-        dots = "".join(f"M{x(value):.1f} {y:.1f}h0" for value in row.values)
+        dots = "".join([f"M{x(value):.1f} {y:.1f}h0" for value in row.values])
         body.append(tag("path", d=dots, class_="dots tone-a"))
         if row.mean is not None:
             body.append(tag("path", d=path([(x(row.mean), y - 9), (x(row.mean), y + 9)]), class_="mean"))

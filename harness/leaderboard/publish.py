@@ -27,6 +27,7 @@ from harness.progress import track
 from harness.records import crosscheck
 from harness.records.store import load
 from harness.records.verification import Finding, Verification
+from harness.records.verify import unhurried_collector
 
 __all__ = ["Published", "publish_cells", "publish_runs"]
 
@@ -160,6 +161,6 @@ def _spread(work: Callable[[T], R], items: Sequence[T], what: str, workers: int)
         yield from track(map(work, items), what, total=len(items)) if items else ()
         return
     # A fresh interpreter per worker: forking a process that has threads (NumPy, progress bars) may deadlock.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), unhurried_collector) as pool:
         chunk = max(1, min(50, len(items) // (4 * workers)))
         yield from track(pool.map(work, items, chunksize=chunk), what, total=len(items))

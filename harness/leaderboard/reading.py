@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from dataclasses import dataclass
@@ -110,17 +111,28 @@ def read_curves(log: bytes) -> tuple[Points, Points]:
     """Read the loss and the validation curve of a log; a line that cannot be read ends neither."""
     loss: Points = []
     validation: Points = []
-    for text in log.splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
+    for line in _lines(log.splitlines()):
         if not isinstance(line, dict) or not _is_number(line.get("step")):
             continue
         for key, points in (("loss", loss), ("metric", validation)):
             if key in line:
                 points.append((float(line["step"]), float(line[key]) if _is_number(line[key]) else math.nan))
     return loss, validation
+
+
+def _lines(texts: list[bytes]) -> list[object]:
+    """Parse each line as JSON, all at once where all are whole; what cannot be read is left out."""
+    try:
+        together: list[object] = json.loads(b"[%s]" % b",".join(texts))
+    except ValueError:
+        together = []
+    if len(together) == len(texts):
+        return together
+    found = []
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(text))
+    return found
 
 
 def _is_number(value: object) -> bool:

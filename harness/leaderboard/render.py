@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import jinja2
+from markupsafe import Markup
 
 from harness import __version__
 from harness.leaderboard.ledger import printed
 from harness.leaderboard.metricpage import examples
-from harness.leaderboard.text import clean, number, safe_url, signed
+from harness.leaderboard.text import clean, escaped, number, safe_url, signed
 from harness.leaderboard.words import EVIDENCE, Word, word
 
 __all__ = ["CSP", "NAVIGATION", "STATIC", "evidence_title", "render"]
@@ -50,6 +52,27 @@ def _evidence_words(evidence: list[str]) -> list[Word]:
     return [word(EVIDENCE, key) for key in evidence]
 
 
+def _fact_rows(rows: Iterable[tuple[str, Any]]) -> Markup:
+    """Write (name, value) pairs as parts of a definition list: every page has dozens, and a template takes its time."""
+    parts = []
+    for name, value in rows:
+        if isinstance(value, dict):
+            shown = f'<code title="{escaped(value["code"], 100)}">{escaped(value["code"])}</code>'
+        else:
+            shown = f"<bdi>{escaped(value)}</bdi>"
+        parts.append(f"  <div><dt>{escaped(name)}</dt><dd>{shown}</dd></div>\n")
+    return Markup("".join(parts))  # noqa: S704 - every text above went through `escaped`
+
+
+def _number_rows(rows: Iterable[Sequence[str]]) -> Markup:
+    """Write the rows of a table of numbers; the first of each row is its name."""
+    parts = []
+    for name, *values in rows:
+        cells = "".join([f'<td class="num">{escaped(value)}</td>' for value in values])
+        parts.append(f'<tr><th scope="row"><bdi>{escaped(name, 80)}</bdi></th>{cells}</tr>')
+    return Markup("".join(parts))  # noqa: S704 - every text above went through `escaped`
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -70,6 +93,8 @@ def _environment() -> jinja2.Environment:
         printed=printed,
         examples=examples,
         safe_url=safe_url,
+        fact_rows=_fact_rows,
+        number_rows=_number_rows,
         evidence_title=evidence_title,
         evidence_words=_evidence_words,
     )
@@ -93,4 +118,11 @@ def render(template: str, *, depth: int, section: str, counts: dict[str, str], *
         What the template shows.
     """
     page = _environment().get_template(template)
-    return page.render(root="../" * depth, section=section, counts=counts, **context) + "\n"
+    root = "../" * depth
+    return page.render(root=root, m=_macros(root), section=section, counts=counts, **context) + "\n"
+
+
+@functools.cache
+def _macros(root: str) -> Any:
+    """Return the small pieces for pages at one depth; importing them in every page would build them for every page."""
+    return _environment().get_template("macros.html").make_module({"root": root})

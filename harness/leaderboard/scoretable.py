@@ -6,18 +6,19 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from harness.leaderboard import plots
 from harness.leaderboard.reading import RunData
 from harness.leaderboard.summary import metric_name, unit_text
-from harness.leaderboard.text import clean, number
+from harness.leaderboard.text import escaped, number
 from harness.records.cases import CaseRow
 from harness.records.schema import Metric
 
 __all__ = ["ScoreTable", "score_table"]
 
-_MOST_CASES: Final = 40  # a page shows at most this many rows; the case file has them all
+_ALL_CASES: Final = 40  # a page shows the scores of so many cases; of more it shows the worst few
+_WORST_CASES: Final = 12  # the case file has them all, and a page loads only what it shows
 _LEVELS: Final = 4
 
 
@@ -52,12 +53,12 @@ def score_table(data: RunData, metric: Metric, ident: str) -> ScoreTable:
     classes = data.classes
     digits = 3 if metric.unit == "fraction" else 2
     rows = [(case, _mean(cells), cells) for case, cells in table.items()]
-    if len(rows) > _MOST_CASES:
+    if len(rows) > _ALL_CASES:
         sign = 1 if metric.higher_is_better else -1
-        rows = sorted(rows, key=lambda row: -math.inf if row[1] is None else sign * row[1])[:_MOST_CASES]
+        rows = sorted(rows, key=lambda row: -math.inf if row[1] is None else sign * row[1])[:_WORST_CASES]
     share = metric.unit == "fraction"
     body = [
-        f'<tr><th scope="row"><bdi>{escape(clean(case, 60))}</bdi></th>'
+        f'<tr><th scope="row"><bdi>{escaped(case, 60)}</bdi></th>'
         + "".join(_cell(cells.get(name), digits, share=share) for name in classes)
         + f"<td>{number(mean, digits)}</td></tr>"
         for case, mean, cells in rows
@@ -99,7 +100,7 @@ def _cell(row: CaseRow | None, digits: int, *, share: bool) -> str:
     """Return one cell: the score, shaded by its size where it is a share, or the reason why there is none."""
     if row is None or row.value is None:
         reason = "no row" if row is None else (row.reason or "no value").replace("_", " ")
-        return f'<td><span class="empty">{escape(reason)}</span></td>'
+        return f'<td><span class="empty">{escaped(reason)}</span></td>'
     level = min(_LEVELS, int(row.value * (_LEVELS + 1))) if share else 0
     return (
         f'<td class="l{level}">{number(row.value, digits)}</td>'

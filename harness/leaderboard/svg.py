@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
     for key, value in attributes.items():
         if value is not None:
             text = _escaped(value) if isinstance(value, str) else short(value)
-            written.append(f' {key.rstrip("_").replace("_", "-")}="{text}"')
+            written.append(f' {_attribute(key)}="{text}"')
     if children:
         inner = "".join(child if isinstance(child, Markup) else _escaped(child) for child in children)
         written.append(f">{inner}</{name}>")
@@ -46,6 +47,11 @@ def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
         written.append("/>")
     # Attributes and children were escaped one by one above, by _escaped or by whoever made the Markup.
     return Markup("".join(written))  # noqa: S704
+
+
+@functools.cache
+def _attribute(key: str) -> str:
+    return key.rstrip("_").replace("_", "-")
 
 
 def _escaped(text: str) -> str:
@@ -105,8 +111,8 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Return the pixel of a value; values outside the range stop at its edge."""
-        span = self.high - self.low or 1.0
-        share = min(1.0, max(0.0, (value - self.low) / span))
+        share = (value - self.low) / (self.high - self.low or 1.0)
+        share = 0.0 if share < 0 else min(share, 1.0)
         return self.start + share * (self.stop - self.start)
 
 

@@ -20,7 +20,7 @@ __all__ = ["check_values"]
 _SMOOTHING = 1e-5
 # Metrics that `_Values._from_counts` knows.
 _COUNTED = frozenset(
-    "dice iou precision recall volume_difference relative_volume_error volume_difference_voxels".split()
+    ["dice", "iou", "precision", "recall", "volume_difference", "relative_volume_error", "volume_difference_voxels"]
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,17 @@ from harness.records.registry import Registry
 from harness.records.store import RECORD
 from harness.records.verification import Finding, Verification
 
-__all__ = ["Finding", "Verification", "find_records", "record_folder", "verify", "verify_all", "verify_opened"]
+__all__ = [
+    "Finding",
+    "Verification",
+    "find_records",
+    "processors",
+    "record_folder",
+    "unhurried_collector",
+    "verify",
+    "verify_all",
+    "verify_opened",
+]
 
 Pair = tuple[Verification, Summary | None]
 _SAMPLE = 100  # one record in so many has its intervals drawn again, unless all are asked for
@@ -157,8 +168,19 @@ def _run(work: Callable[[Path], Pair], folders: list[Path], workers: int) -> Ite
         yield from map(work, folders)
         return
     # A fresh interpreter per worker: forking a process that has threads (NumPy, progress bars) may deadlock.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), unhurried_collector) as pool:
         yield from pool.map(work, folders, chunksize=max(1, min(50, len(folders) // (4 * workers))))
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def unhurried_collector() -> None:
+    """Let this worker process look for cyclic garbage rarely: records are trees, freed as soon as they are let go."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _joined(verdict: Verification, more: list[Finding]) -> Verification:
