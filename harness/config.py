@@ -25,6 +25,7 @@ __all__ = [
     "Executor",
     "PretrainConfig",
     "Protocol",
+    "Registered",
     "RunConfig",
     "Scoring",
     "compose",
@@ -48,6 +49,10 @@ class Scoring(_Config):
         description="keep per case the sums over probabilities, from which soft metrics are computed now and later; "
         "holds all logits of a scan at once",
     )
+    averaging: Literal["class_then_case", "case_then_class", "pooled"] | None = Field(
+        default=None,
+        description="of every metric, as a published recipe has it; null: as each metric's definition says",
+    )
 
 
 class Protocol(_Config):
@@ -56,6 +61,16 @@ class Protocol(_Config):
     name: str
     title: str
     source: str = Field(description="where the recipe is published, or that it is ours")
+    status: Literal["ours", "complete", "incomplete", "not_executable"] = Field(
+        default="ours",
+        description="whether the recipe is ours, published completely, published in part (the rest is assumed), or "
+        "needs what no cell can do",
+    )
+    unknown: tuple[str, ...] = Field(default=(), description="what the publication does not say")
+    deviations: tuple[str, ...] = Field(default=(), description="where this file departs from the recipe")
+    lr_grid: tuple[float, ...] = Field(
+        default=(), description="learning rates that a model and its twin both try; chosen before anything is scored"
+    )
     input: InputChoice = InputChoice()
     network: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="options per adapter, such as models_genesis: {normalization: running}"
@@ -65,6 +80,14 @@ class Protocol(_Config):
     training: Training
     inference: Inference = Inference()
     scoring: Scoring = Scoring()
+
+    def refuse(self) -> None:
+        """Raise UserError where no cell can do what the recipe needs."""
+        if self.status == "not_executable":
+            raise UserError(
+                f"The protocol {self.name} is kept for what is known of it and cannot be run: "
+                f"{'; '.join(self.deviations)}. Choose another one; `harness list protocols` shows them all."
+            )
 
 
 class _Where(_Config):
@@ -84,6 +107,15 @@ class _Where(_Config):
 _WHERE = frozenset(_Where.model_fields)
 
 
+class Registered(_Config):
+    """What an experiment fixes before anything runs."""
+
+    id: str = Field(pattern=r"^[a-z0-9_]+$", description="the name of its file")
+    margin: float = Field(gt=0, lt=1, description="largest difference that still counts as reproduced, as a fraction")
+    claims: tuple[str, ...] = Field(default=(), description="the printed numbers that it attempts")
+    note: str = Field(default="", description="what it can and cannot show")
+
+
 class RunConfig(_Where):
     """One cell, and where to run it."""
 
@@ -96,10 +128,11 @@ class RunConfig(_Where):
     label_fraction: float = Field(default=1.0, gt=0, le=1)
     subset_seed: int = Field(default=0, ge=0)
     protocol: Protocol
+    registered: Registered | None = Field(default=None, description="set by an experiment, before anything runs")
 
     def science(self) -> dict[str, Any]:
-        """Return what can change a result: the configuration without paths, device and executor."""
-        return self.model_dump(mode="json", exclude=set(_WHERE))
+        """Return what can change a result: not paths, device and executor, and not what an experiment registered."""
+        return self.model_dump(mode="json", exclude={*_WHERE, "registered"})
 
     @property
     def sha256(self) -> str:

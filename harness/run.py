@@ -22,7 +22,7 @@ from harness.data.contract import meet
 from harness.data.layouts import find_cases
 from harness.data.patches import PatchSource
 from harness.data.preprocessing import prepare
-from harness.data.roots import cache_folder, data_root
+from harness.data.roots import cache_folder, data_root, marked
 from harness.data.splits import resolve
 from harness.progress import say
 from harness.recording.fine_tune import Facts, write_record
@@ -51,6 +51,7 @@ def run(config: RunConfig) -> Path:
     HarnessError
         The machine is at fault, another process holds the run, or it diverged.
     """
+    config.protocol.refuse()
     with claim_folder(config.out / config.cell) as folder:
         if folder.is_complete:
             say(f"already complete: {folder.record}")
@@ -66,7 +67,8 @@ def _execute(config: RunConfig, folder: RunFolder) -> Path:
     meeting = meet(model.contract, data, protocol.input)
     weights = locate(model, model_folder, config.weights) if config.init == "pretrained" else None
 
-    cases = find_cases(data, data_root(data, data_folder, config.data_root))
+    root = data_root(data, data_folder, config.data_root)
+    data, cases = marked(data, root), find_cases(data, root)
     split = resolve(data, config.split, config.fold, config.label_fraction, config.subset_seed, ids=cases)
     needed = sorted({*split.train, *split.val, *split.scored})
     report = check(data, cases, needed=needed, workers=workers, cache=cache_folder(config.cache))
@@ -82,14 +84,14 @@ def _execute(config: RunConfig, folder: RunFolder) -> Path:
     use_determinism(protocol.training.deterministic, device)
     seeds = seed_everything(config.seed)
     task = Task("segmentation", len(data.channels), len(data.labels), protocol.patches.size)
-    built = build(model, task, protocol.network.get(model.adapter, {}), weights)
+    built = build(model, task, protocol.network.get(model.adapter, {}), weights, answer=True)
 
     patches = PatchSource(cache, split.train, protocol.patches, protocol.augmentation, config.seed)
     evaluator = Evaluator(cache, cases, data.classes, protocol.patches.size, protocol.inference, device)
     objective = SegmentationLoss(protocol.training.loss, protocol.inference.activation)
     trainable = SegmentationTask(patches, objective, lambda network: evaluator.mean_dice(network, split.val), workers)
     numerics = Numerics(protocol.training, device)
-    outcome = fit(built.network, trainable, protocol.training, folder.checkpoints, folder.log, numerics)
+    outcome = fit(built.network, trainable, protocol.training, folder.checkpoints, folder.log, numerics, built.parts)
 
     sums = folder.sums if protocol.scoring.sums else None
     scored = predict_and_score(

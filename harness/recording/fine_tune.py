@@ -24,7 +24,7 @@ from harness.data.layouts import Case
 from harness.data.reading import as_labels, read
 from harness.data.reference import read_reference
 from harness.data.splits import ResolvedSplit
-from harness.files import file_sha256
+from harness.files import canonical_json, file_sha256, sha256_hex
 from harness.pretraining.seen import FILE_NAME as SEEN_FILE
 from harness.pretraining.seen import contamination
 from harness.recording.shared import (
@@ -42,6 +42,7 @@ from harness.records.cases import CaseRow, case_rows
 from harness.records.environment import describe
 from harness.records.pictures import choose, hash_pictures, write_slices
 from harness.records.runfolder import RunFolder
+from harness.records.schema import Experiment
 from harness.records.store import write
 from harness.resources import shipped
 from harness.scoring.definitions import definition
@@ -85,11 +86,12 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
     )
     if facts.data.terms.redistribution:
         _draw_slices(folder, facts, rows)
+    metric_ids = [definition(metric).record_id for metric in protocol.scoring.metrics]
     config_yaml = yaml.safe_dump(config.science(), sort_keys=True, allow_unicode=True)
     loading = facts.built.loading()
     record = assemble(
-        kind="fine_tune",
-        model=model_part(facts.model, facts.built, config.init),
+        kind="probe" if protocol.training.finetuning.mode == "linear_probe" else "fine_tune",
+        model=model_part(facts.model, facts.built, facts.outcome, config.init),
         weights=_weights(facts.model, facts.weights, facts.built, facts.built.network),
         pretraining=_pretraining(facts),
         contamination=_contamination(facts),
@@ -117,7 +119,9 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         evidence=_evidence(facts),
         division=_division(config),
         policy=protocol.scoring.policy,
-        metric_order=[definition(metric).record_id for metric in protocol.scoring.metrics],
+        metric_order=metric_ids,
+        averaging=dict.fromkeys(metric_ids, protocol.scoring.averaging) if protocol.scoring.averaging else None,
+        experiment=_experiment(config),
         reasons=submitter_reasons(config.submitter),
     )
     write(
@@ -275,6 +279,16 @@ def _protocol(facts: Facts) -> fields.Protocol:
             post_processing=(),
         ),
     )
+
+
+def _experiment(config: RunConfig) -> Experiment | None:
+    """Name the experiment that fixed the margin before the run, by the hash of its file where it is a shipped one."""
+    fixed = config.registered
+    if fixed is None:
+        return None
+    file = shipped("configs") / "experiment" / f"{fixed.id}.yaml"
+    sha256 = file_sha256(file) if file.is_file() else sha256_hex(canonical_json(fixed.model_dump(mode="json")))
+    return Experiment(id=fixed.id, sha256=sha256, margin=fixed.margin)
 
 
 def _evidence(facts: Facts) -> set[Any]:
