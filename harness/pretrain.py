@@ -21,7 +21,7 @@ from harness.data.check import check
 from harness.data.contract import meet
 from harness.data.layouts import find_cases
 from harness.data.preprocessing import prepare
-from harness.data.roots import cache_folder, data_root
+from harness.data.roots import cache_folder, data_root, marked
 from harness.errors import unknown_name
 from harness.pretraining.card_writer import check_name, write_pretrained
 from harness.pretraining.recipes import make_task
@@ -80,7 +80,8 @@ def pretrain(config: PretrainConfig) -> Pretrained:
 def _execute(config: PretrainConfig, base: ModelCard, folder: RunFolder, weights: Path) -> None:
     workers = config.executor.workers
     data, data_folder = dataset_card(config.dataset, config.cards)
-    cases = find_cases(data, data_root(data, data_folder, config.data_root))
+    root = data_root(data, data_folder, config.data_root)
+    data, cases = marked(data, root), find_cases(data, root)
     for case in config.held_out:
         if case not in cases:
             raise unknown_name(f"case of {data.id}", case, cases, "held_out names the volumes to measure on.")

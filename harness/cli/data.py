@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UserError
+
 __all__ = ["configure", "execute"]
 
 
@@ -30,11 +32,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     describe = actions.add_parser("describe", help="what one file holds, as it is read here; exit 2 if it cannot be")
     describe.add_argument("file", type=Path, metavar="FILE", help="a volume, or a folder with one DICOM series")
     describe.add_argument("--json", action="store_true", help="machine-readable output")
-    synthesize = actions.add_parser("synthesize", help="write tiny made-up volumes with a card, for trying things")
+    synthesize = actions.add_parser("synthesize", help="write tiny made-up volumes, for trying things without data")
+    synthesize.add_argument(
+        "id",
+        nargs="?",
+        metavar="ID",
+        help="write them as this public data set lies on disk, or `nnunet` for a folder of nnU-Net; "
+        "without it a set with a card of its own",
+    )
     synthesize.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new data set's own folder")
     synthesize.add_argument("--cases", type=int, default=6)
-    synthesize.add_argument("--channels", type=int, default=1)
     synthesize.add_argument("--seed", type=int, default=0)
+    synthesize.add_argument("--channels", type=int, help="of a set with a card of its own; 1 by default")
+    synthesize.add_argument(
+        "--fault", metavar="NAME", help="with ID: a fault that copies of it have; a wrong name lists them"
+    )
+    synthesize.add_argument("--shape", type=int, nargs=3, metavar="N", help="with ID: voxels per stored axis")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -59,10 +72,11 @@ def _check(arguments: argparse.Namespace) -> int:
     from harness.cards.library import dataset_card
     from harness.data.check import check
     from harness.data.layouts import find_cases
-    from harness.data.roots import cache_folder, data_root
+    from harness.data.roots import cache_folder, data_root, marked
 
     card, folder = dataset_card(arguments.id, arguments.cards)
-    cases = find_cases(card, data_root(card, folder, arguments.root))
+    root = data_root(card, folder, arguments.root)
+    card, cases = marked(card, root), find_cases(card, root)
     report = check(card, cases, workers=arguments.workers, cache=None if arguments.fresh else cache_folder())
     if arguments.html is not None:
         from harness.data.page import write_page
@@ -72,7 +86,10 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write(_table(report, card.labels))
+        made_up = (
+            f"These are made-up volumes in the layout of {card.id}.\n" if "synthetic_data" in card.evidence else ""
+        )
+        sys.stdout.write(_table(report, card.labels) + made_up)
     return 2 if report.errors else 0
 
 
@@ -118,9 +135,40 @@ def _words(value: Any) -> str:
 
 
 def _synthesize(arguments: argparse.Namespace) -> int:
+    if arguments.id is None:
+        return _own_card(arguments)
+    from harness.cards.library import dataset_card
+    from harness.data.synthesis.writing import GENERIC, faults_of, synthesize
+
+    if arguments.channels is not None:
+        raise UserError(f"--channels is for a set with a card of its own; those of {arguments.id} are given.")
+    faults_of(arguments.id)  # an id that cannot be written is refused before its card is looked for
+    named: set[str] = set()
+    if arguments.id != GENERIC:
+        card, _ = dataset_card(arguments.id)
+        named = {case for split in card.splits for ids in split.parts.values() for case in ids}
+    cases = synthesize(
+        arguments.id,
+        arguments.out,
+        ids=sorted(named),
+        cases=arguments.cases,
+        fault=arguments.fault,
+        seed=arguments.seed,
+        shape=arguments.shape,
+    )
+    use = f"harness data add {arguments.id} {arguments.out}"
+    if arguments.id == GENERIC:
+        use = f"--cards {arguments.out.resolve()}, dataset=synthetic_nnunet"
+    sys.stdout.write(f"{len(cases)} made-up cases in {arguments.out}\n\nUse them with {use}\n")
+    return 0
+
+
+def _own_card(arguments: argparse.Namespace) -> int:
     from harness.data.synthetic import write
 
-    card = write(arguments.out, cases=arguments.cases, channels=arguments.channels, seed=arguments.seed)
+    if arguments.fault is not None or arguments.shape is not None:
+        raise UserError("--fault and --shape are for the layouts of public data sets; name one: `data synthesize ID`.")
+    card = write(arguments.out, cases=arguments.cases, channels=arguments.channels or 1, seed=arguments.seed)
     sys.stdout.write(
         f"{arguments.out / 'card.yaml'}\n\nUse it with --cards {arguments.out.resolve().parent}, dataset={card.id}\n"
     )

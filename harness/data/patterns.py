@@ -70,7 +70,10 @@ def find_structures(card: DatasetCard, root: Path) -> dict[str, Case]:
     value_of = {name: value for value, name in card.labels.items()}
     for options in _ways(_Structures, card):
         found = {}
-        for case, files in _collect(card, root, options, {}).items():
+        masks: dict[str, Path] = {}  # a case whose scan is missing is still a case
+        for pattern in options.structures.values():
+            masks |= match_files(root, pattern, options.case_pattern)
+        for case, files in _collect(card, root, options, masks).items():
             paths = {name: root / pattern.replace("{case}", case) for name, pattern in options.structures.items()}
             drawn = [path for path in paths.values() if path.exists()]
             found[case] = Case(

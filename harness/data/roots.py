@@ -10,7 +10,9 @@ from harness.cards.dataset import DatasetCard
 from harness.errors import UserError
 from harness.files import write_json
 
-__all__ = ["cache_folder", "data_root", "environment_name", "remember", "remembered"]
+__all__ = ["SYNTHETIC_MARK", "cache_folder", "data_root", "environment_name", "marked", "remember", "remembered"]
+
+SYNTHETIC_MARK = "harness-synthetic.json"  # a folder with this file, and all below it, holds made-up data
 
 
 def data_root(card: DatasetCard, card_folder: Path, given: Path | None = None) -> Path:
@@ -50,6 +52,17 @@ def data_root(card: DatasetCard, card_folder: Path, given: Path | None = None) -
         f"Nobody said where the data set {card.id!r} lies. How to get it: {card.terms.how_to_get} Then run "
         f"`harness data add {card.id} PATH`, set {variable}=PATH, or give data_root=PATH."
     )
+
+
+def marked(card: DatasetCard, root: Path) -> DatasetCard:
+    """Return the card, with the mark ``synthetic_data`` where the folder holds made-up volumes in its layout.
+
+    The mark follows every result, so that a try on synthetic volumes never passes for one on the real data set.
+    """
+    made_up = any((folder / SYNTHETIC_MARK).is_file() for folder in (root, *root.parents))
+    if not made_up or "synthetic_data" in card.evidence:
+        return card
+    return card.model_copy(update={"evidence": (*card.evidence, "synthetic_data")})
 
 
 def cache_folder(given: Path | None = None) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.cards.library import dataset_card
-from harness.data.roots import data_root, remember, remembered
+from harness.data.roots import SYNTHETIC_MARK, data_root, marked, remember, remembered
 from harness.errors import HarnessError, UserError
 
 
@@ -88,3 +88,14 @@ def test_a_memory_that_cannot_be_written_is_the_machine_s_fault(tmp_path, user, 
     with pytest.raises(HarnessError) as caught:
         remember("a", folders / "given")
     assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("depth", ["", "RawData/Training"])
+def test_made_up_volumes_in_the_layout_of_a_real_set_are_marked(tmp_path, depth):
+    card, _ = dataset_card("btcv")
+    root = tmp_path / "x" / depth
+    root.mkdir(parents=True)
+    assert marked(card, root) == card
+    (tmp_path / "x" / SYNTHETIC_MARK).write_text("{}", encoding="utf-8")
+    assert marked(card, root).evidence == ("synthetic_data",)
+    assert marked(marked(card, root), root).evidence == ("synthetic_data",)
