@@ -74,7 +74,7 @@ def write_pretrain_record(folder: RunFolder, facts: PretrainFacts) -> None:
     config_yaml = yaml.safe_dump(resolved, sort_keys=True, allow_unicode=True)
     record = assemble(
         kind="pretrain",
-        model=model_part(facts.model, facts.built, "scratch"),
+        model=model_part(facts.model, facts.built, facts.outcome, "scratch"),
         weights=fields.Weights(
             state_sha256=facts.built.state_sha256,
             loaded_fraction=0.0,

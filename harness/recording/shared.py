@@ -10,6 +10,7 @@ from harness.adapters.build import Built
 from harness.cards.model import ModelCard
 from harness.data.settings import Preprocessing
 from harness.records import fields
+from harness.training.finetuning import Finetuning, spell
 from harness.training.loop import Outcome
 from harness.training.settings import Training
 
@@ -43,18 +44,18 @@ def schedule_words(training: Training) -> str:
     """Spell a learning-rate schedule."""
     schedule = training.schedule
     power = f" power {schedule.power:g}" if schedule.name == "poly" else ""
-    return f"{schedule.name}{power}, warm-up {schedule.warmup_steps}, final fraction {schedule.final_fraction:g}"
+    words = f"{schedule.name}{power}, warm-up {schedule.warmup_steps}, final fraction {schedule.final_fraction:g}"
+    return words if training.finetuning == Finetuning() else f"{words}; {spell(training.finetuning)}"
 
 
-def model_part(card: ModelCard, built: Built, init: Any) -> fields.Model:
+def model_part(card: ModelCard, built: Built, outcome: Outcome, init: Any) -> fields.Model:
     """Describe the network and how it started."""
-    parameters = list(built.network.parameters())
     return fields.Model(
         id=card.family,
         variant=card.variant,
         adapter_version=built.adapter_version,
         parameters=fields.Parameters(
-            total=sum(p.numel() for p in parameters), trainable=sum(p.numel() for p in parameters if p.requires_grad)
+            total=sum(p.numel() for p in built.network.parameters()), trainable=outcome.trainable
         ),
         init=init,
     )

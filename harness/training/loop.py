@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from harness.adapters.parts import Parts
 from harness.progress import track
 from harness.training.activations import recomputed
 from harness.training.device import Numerics
@@ -47,7 +48,13 @@ class GivesParts(Protocol):
 
 
 def fit(
-    network: nn.Module, task: Trainable, settings: Training, folder: Path, log: Path, numerics: Numerics
+    network: nn.Module,
+    task: Trainable,
+    settings: Training,
+    folder: Path,
+    log: Path,
+    numerics: Numerics,
+    parts: Parts | None = None,
 ) -> Outcome:
     """Train ``network`` to the end of its budget, from the newest checkpoint in ``folder`` if there is one.
 
@@ -65,9 +72,13 @@ def fit(
         The curve, one JSON object a line.
     numerics : Numerics
         Device, precision, memory format.
+    parts : Parts, optional
+        What is encoder and output, which every fine-tuning mode but the full one needs.
 
     Raises
     ------
+    UserError
+        The fine-tuning mode does not suit the network.
     DivergedError
         A loss was not finite, seen at the next log line or checkpoint. The last checkpoint stays, the batch is kept.
     InterruptedRunError
@@ -78,7 +89,7 @@ def fit(
         A checkpoint cannot be written, or another rank is gone.
     """
     world = current()
-    run = Session(network, settings, folder, numerics, world)
+    run = Session(network, settings, folder, numerics, world, parts)
     run.resume()
     curve = CurveLog(log, keep_until=run.step, silent=not world.is_main)
     guard = FiniteGuard(numerics.device)

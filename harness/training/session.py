@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from harness.adapters.parts import Parts
 from harness.progress import say
 from harness.training.averaging import WeightAverage
 from harness.training.device import Numerics, rng_state, set_rng_state
@@ -20,6 +21,7 @@ from harness.training.log import CurveLog
 from harness.training.optim import Plateau, make_optimizer, make_scheduler
 from harness.training.settings import Training
 from harness.training.state import load_latest, save_state
+from harness.training.tuning import Tuning
 
 __all__ = ["Outcome", "Session"]
 
@@ -54,6 +56,8 @@ class Outcome:
         Whether validation scores ended the run before its budget.
     ranks : int
         Processes that trained together at the end.
+    trainable : int or None
+        Parameters that learnt at some step, low-rank updates included.
     """
 
     steps: int
@@ -65,6 +69,7 @@ class Outcome:
     samples: int = 0
     stopped_early: bool = False
     ranks: int = 1
+    trainable: int | None = None
 
 
 class Session:
@@ -82,16 +87,32 @@ class Session:
         Device, precision, memory format.
     world : World
         The processes that train together.
+    parts : Parts
+        What is encoder and output, which every fine-tuning mode but the full one needs.
+
+    Raises
+    ------
+    UserError
+        The fine-tuning mode does not suit the network.
     """
 
     def __init__(
-        self, network: nn.Module, settings: Training, folder: Path, numerics: Numerics, world: World | None = None
+        self,
+        network: nn.Module,
+        settings: Training,
+        folder: Path,
+        numerics: Numerics,
+        world: World | None = None,
+        parts: Parts | None = None,
     ) -> None:
+        self.tuning = Tuning(network, settings.finetuning, parts)
         self.network, self.settings, self.folder, self.numerics = numerics.place(network), settings, folder, numerics
         self.world = world or World()
-        self.optimizer = make_optimizer(settings.optimizer, network)
+        self.optimizer = make_optimizer(settings.optimizer, network, self.tuning.groups(settings.optimizer.lr))
         self.plateau = Plateau(settings.schedule)
-        self.scheduler = make_scheduler(settings.schedule, self.optimizer, settings.steps, self.plateau)
+        self.scheduler = make_scheduler(
+            settings.schedule, self.optimizer, settings.steps, self.plateau, self.tuning.lead
+        )
         self.average = WeightAverage(network, settings.ema) if settings.ema is not None else None
         self.step = self.samples = self.resumed = 0
         self.best: dict[str, Any] | None = None
@@ -118,6 +139,8 @@ class Session:
 
     def prepare(self) -> None:
         """Build what an update calls: the network itself, over all ranks, compiled."""
+        if self.world.rank and not self.step:
+            torch.manual_seed(torch.initial_seed() + self.world.rank)  # ranks drop out different units
         self._parallel = self.world.wrap(self.network, synchronise_batch_norm=self.settings.sync_batch_norm)
         compiled = self.settings.compile
         self._forward = cast(nn.Module, torch.compile(self._parallel)) if compiled else self._parallel
@@ -144,6 +167,8 @@ class Session:
         if self.average is not None:
             self.average.update()
         self.step += 1
+        if self.tuning.enter(self.step):
+            self.prepare()  # ranks share the gradients of what could learn when they were joined
         self.samples += len(next(iter(batch.values()))) * self.world.size
         return total
 
@@ -159,6 +184,7 @@ class Session:
     def select(self, task: _Task, curve: CurveLog) -> None:
         """Validate, and keep the weights if they are the best so far (the earlier one wins a tie)."""
         begin = time.perf_counter()
+        self.world.spread(self.network)
         with self._scored_weights():
             score = task.validate(self.network)
             self.network.train()
@@ -214,6 +240,7 @@ class Session:
         self.numerics.scaler.load_state_dict(state["scaler"])
         self._resume_generators(state["rng"])
         self.step, self.samples, self.best = int(state["step"]), int(state["samples"]), state["best"]
+        self.tuning.enter(self.step)
         self.without_better = int(state["without_better"])
         self.seconds, self.wait_seconds = state["seconds"], float(state["wait_seconds"])
         self.resumed = int(state["resumed"]) + 1
@@ -227,7 +254,10 @@ class Session:
             self.network.load_state_dict(chosen["network"])
         elif self.average is not None:
             self.average.apply()
+        self.world.spread(self.network)
         self.network.eval()
+        trainable = self.tuning.trainable
+        self.tuning.finish()
         return Outcome(
             steps=self.step,
             selected_step=chosen["step"] if chosen else self.step,
@@ -238,6 +268,7 @@ class Session:
             samples=self.samples,
             stopped_early=self.step < self.settings.steps,
             ranks=self.world.size,
+            trainable=trainable,
         )
 
     def _alone(self) -> contextlib.AbstractContextManager[Any]:

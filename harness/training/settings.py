@@ -136,6 +136,11 @@ class Training(_Settings):
                 f"finetuning.decoder_steps is {self.finetuning.decoder_steps} of {self.steps} steps, so the encoder "
                 "would never learn; use fewer, or mode: frozen_encoder"
             )
+        if self.sync_batch_norm and self.finetuning.mode != "full":
+            raise ValueError(
+                f"sync_batch_norm replaces batch norm layers, which finetuning.mode {self.finetuning.mode} must keep "
+                "as they are; use one of the two"
+            )
         return self
 
     @model_validator(mode="after")

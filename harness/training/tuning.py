@@ -75,15 +75,17 @@ class Tuning:
                 by_factor.setdefault(self._factor(name), []).append(parameter)
         return [{"params": found, "lr": lr * factor} for factor, found in by_factor.items() if found]
 
-    def enter(self, step: int) -> None:
-        """Bring the network into the state of the update number ``step`` (from 0)."""
-        if self.lead and step >= self.lead:
+    def enter(self, step: int) -> bool:
+        """Bring the network into the state of the update number ``step`` (from 0); tell whether that changed it."""
+        begins = bool(self._frozen) and 0 < self.lead <= step
+        if begins:
             for parameter in self._frozen:
                 parameter.requires_grad_(True)
             for module in self._held:
                 del module.train  # the class's own again
                 module.training = self._network.training
             self._frozen, self._held = [], []
+        return begins
 
     def finish(self) -> None:
         """Merge low-rank updates: from here on the network has the names and layers it was built with."""
