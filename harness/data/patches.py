@@ -95,8 +95,15 @@ class PatchSource:
         self._local = threading.local()
         self._augmenter()  # a wrong dotted path fails here, not in the first step
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """Return the batch of one step.
+    def batch(self, step: int, part: tuple[int, int] = (0, 1)) -> dict[str, Tensor]:
+        """Return the batch of one step, or one of the equal parts it is worked through in by several processes.
+
+        Parameters
+        ----------
+        step : int
+            The step, from 0.
+        part : tuple of 2 int
+            Number of the part, and how many there are; their samples follow each other.
 
         Returns
         -------
@@ -104,7 +111,9 @@ class PatchSource:
             ``image`` float32 of shape (B, C, a, b, c) and, where the cases have labels, ``label`` int64 of shape
             (B, 1, a, b, c) with class indices.
         """
-        numbers = range(step * self._settings.batch, (step + 1) * self._settings.batch)
+        each = self._settings.batch // part[1]
+        first = step * self._settings.batch + part[0] * each
+        numbers = range(first, first + each)
         size, pin = self._settings.size, self._pin
         generators = [self._generator(number) for number in numbers]
         drawn = [self._place(number, rng) for number, rng in zip(numbers, generators, strict=True)]
@@ -128,7 +137,9 @@ class PatchSource:
         numbers = range(step * self._settings.batch, (step + 1) * self._settings.batch)
         return tuple(self._place(number, self._generator(number))[0] for number in numbers)
 
-    def loader(self, start_step: int, stop_step: int, workers: int = 0) -> Iterator[dict[str, Tensor]]:
+    def loader(
+        self, start_step: int, stop_step: int, workers: int = 0, part: tuple[int, int] = (0, 1)
+    ) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of the steps in order.
 
         Parameters
@@ -138,8 +149,20 @@ class PatchSource:
         workers : int
             Threads that prepare batches ahead (NumPy and torch release the lock while they copy and transform);
             0 prepares each batch when it is asked for. The batches are the same.
+        part : tuple of 2 int
+            As for `batch`.
+
+        Raises
+        ------
+        UserError
+            The batch cannot be cut into so many equal parts.
         """
-        return ahead(self.batch, start_step, stop_step, workers)
+        if self._settings.batch % part[1]:
+            raise UserError(
+                f"patches.batch is {self._settings.batch} and {part[1]} processes share it: their parts would not be "
+                f"equal. Choose a multiple of {part[1]}, or another number of processes."
+            )
+        return ahead(lambda step: self.batch(step, part), start_step, stop_step, workers)
 
     def _augmenter(self) -> Augmenter:
         augmenter: Augmenter | None = getattr(self._local, "augmenter", None)

@@ -29,9 +29,18 @@ __all__ = ["RunFolder", "claim_folder", "planning_folder"]
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run."""
+    """Paths of one run.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    follows : bool
+        This process helps the one that holds the folder, and notes nothing there itself.
+    """
 
     path: Path
+    follows: bool = False
 
     @property
     def checkpoints(self) -> Path:
@@ -97,6 +106,9 @@ class RunFolder:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Note that the block starts, or is taken up again, and how it ended, whatever ended it."""
+        if self.follows:
+            yield
+            return
         self.begin()
         try:
             yield
@@ -134,14 +146,19 @@ def planning_folder(out: Path) -> Path:
 
 
 @contextmanager
-def claim_folder(path: Path) -> Iterator[RunFolder]:
+def claim_folder(path: Path, *, follow: bool = False) -> Iterator[RunFolder]:
     """Hold a run's folder alone; the operating system lets go of it when the process dies, however it dies.
+
+    With ``follow`` another process of the same job holds it, and this one only joins in.
 
     Raises
     ------
     HarnessError
         Another process works in it, or it cannot be written to.
     """
+    if follow:
+        yield RunFolder(path, follows=True)
+        return
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / "lock")

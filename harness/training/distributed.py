@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from harness.errors import HarnessError, UserError
 __all__ = ["World", "current", "join", "rank_lost", "sum_over_ranks"]
 
 T = TypeVar("T")
-_PATIENCE = timedelta(minutes=30)  # rank 0 prepares a whole data set while the others wait
+_PATIENCE = timedelta(hours=12)  # rank 0 prepares a whole data set while the others wait; a dead one is noticed at once
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,22 @@ class World:
         """Go on when every rank has come here."""
         self.any(False)
 
-    def main_first(self, work: Callable[[], T]) -> T:
-        """Do the work on rank 0 and then on the others, which find ready what it left on disk."""
-        if self.is_main:
-            done = work()
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let rank 0 do the block and then the others, which find ready what it left on disk."""
+        if not self.is_main:
             self.wait()
-            return done
-        self.wait()
-        return work()
+        yield
+        if self.is_main:
+            self.wait()
+
+    def spread(self, network: nn.Module) -> None:
+        """Give every rank rank 0's weights and statistics: with batch norm per rank the latter differ."""
+        if self.size == 1:
+            return
+        with _dying_ranks_named(), torch.no_grad():
+            for tensor in network.state_dict().values():
+                dist.broadcast(tensor, src=0)
 
     def part(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return this rank's part of a global batch: consecutive samples, as many for each rank.

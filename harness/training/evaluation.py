@@ -20,12 +20,13 @@ from harness.data.layouts import Case
 from harness.data.reading import write_labels
 from harness.data.reference import read_reference
 from harness.files import write_json
-from harness.inference.native import restore, to_labels
+from harness.inference.native import restore, restore_logits, to_labels
 from harness.inference.settings import Inference
-from harness.inference.sliding_window import predict_labels, predict_logits
+from harness.inference.sliding_window import predict_logits, predict_native
 from harness.progress import track
 from harness.scoring import score
 from harness.scoring.soft import SOFT_METRICS, SoftStatistics, score_soft, sufficient_statistics
+from harness.training.distributed import World, current
 
 __all__ = ["Evaluator", "Scored", "predict_and_score"]
 
@@ -62,9 +63,16 @@ class Evaluator:
     def predict(self, network: nn.Module, case: str) -> NDArray[np.integer[Any]]:
         """Return the label map of one scan, in its own grid and with the data set's label values."""
         prepared, volume = self._volume(case)
-        values, fill = self.cache.label_values, prepared.fill[0]
-        labels = predict_labels(network, volume, self.settings, self.patch, self.device, values=values, fill=fill)
-        return restore(labels, prepared.spec)
+        return predict_native(
+            network,
+            volume,
+            prepared.spec,
+            self.settings,
+            self.patch,
+            self.device,
+            values=self.cache.label_values,
+            fill=prepared.fill,
+        )
 
     def predict_with_sums(
         self, network: nn.Module, case: str
@@ -75,18 +83,22 @@ class Evaluator:
         which `predict` never does.
         """
         prepared, volume = self._volume(case)
-        logits = predict_logits(network, volume, self.settings, self.patch, self.device, fill=prepared.fill[0])
-        labels = restore(to_labels(logits, self.settings.activation, self.cache.label_values), prepared.spec)
+        activation, values = self.settings.activation, self.cache.label_values
+        logits = predict_logits(network, volume, self.settings, self.patch, self.device, fill=prepared.fill)
+        if self.settings.restoration == "logits":
+            labels = restore_logits(logits, prepared.spec, activation, values)
+        else:
+            labels = restore(to_labels(logits, activation, values), prepared.spec)
         reference = read_reference(self.cases[case]).labels
         sums = {}
-        for number, (name, values) in enumerate(self.classes.items()):
-            if self.settings.activation == "softmax":
-                channels = [self.cache.label_values.index(value) for value in values]
+        for number, (name, members) in enumerate(self.classes.items()):
+            if activation == "softmax":
+                channels = [values.index(value) for value in members]
                 probability = logits.softmax(dim=0)[channels].sum(dim=0)
             else:
                 probability = logits[number].sigmoid()
             native = prepared.spec.restore(probability.numpy(), order="linear", fill=0.0)
-            sums[name] = sufficient_statistics(np.clip(native, 0.0, 1.0), np.isin(reference, values))
+            sums[name] = sufficient_statistics(np.clip(native, 0.0, 1.0), np.isin(reference, members))
         return labels, sums
 
     def _volume(self, case: str) -> tuple[PreparedCase, Tensor]:
@@ -103,13 +115,18 @@ class Evaluator:
         return [{**row, "case_id": case, "spacing": spacing} for row in rows]
 
     def mean_dice(self, network: nn.Module, cases: Sequence[str]) -> float:
-        """Return the mean over cases of the mean Dice over classes; what is empty in both counts nowhere."""
-        means = []
-        for case in cases:
+        """Return the mean over cases of the mean Dice over classes; what is empty in both counts nowhere.
+
+        The cases are shared out over the ranks, and every rank gets the mean over all of them.
+        """
+        found: dict[str, float] = {}
+        for case in current().share(cases):
             values = [float(row["value"]) for row in self.score(self.predict(network, case), case, ["dice"])]
             defined = [value for value in values if not math.isnan(value)]
             if defined:
-                means.append(sum(defined) / len(defined))
+                found[case] = sum(defined) / len(defined)
+        everywhere = {case: value for part in current().gather(found) for case, value in part.items()}
+        means = [everywhere[case] for case in cases if case in everywhere]
         if not means:
             raise ValueError("no validation case has any class, so there is nothing to select by")
         return sum(means) / len(means)
@@ -147,6 +164,8 @@ def predict_and_score(
 ) -> Scored:
     """Predict and score every case, and keep what later scoring needs.
 
+    The cases are shared out over the ranks; each is scored once, and every rank gets all that was found.
+
     Parameters
     ----------
     evaluator : Evaluator
@@ -166,7 +185,9 @@ def predict_and_score(
     hashes: dict[str, str] = {}
     case_seconds: dict[str, float] = {}
     score_seconds = 0.0
-    for case in track(cases, "predicting and scoring"):
+    world = current()
+    mine = world.share(cases)
+    for case in track(mine, "predicting and scoring") if world.is_main else mine:
         begin = time.perf_counter()
         statistics: dict[str, SoftStatistics] = {}
         if sums is None:
@@ -182,4 +203,19 @@ def predict_and_score(
         rows += scored
         rows += [{**row, "case_id": case, "spacing": scored[0]["spacing"]} for row in score_soft(statistics, soft)]
         score_seconds += time.perf_counter() - begin
-    return Scored(rows, hashes, case_seconds, score_seconds)
+    return _together(Scored(rows, hashes, case_seconds, score_seconds), cases, world)
+
+
+def _together(mine: Scored, cases: Sequence[str], world: World) -> Scored:
+    """Put what all ranks found into the order of the cases."""
+    parts = world.gather(mine)
+    rows = [row for part in parts for row in part.rows]
+    place = {case: number for number, case in enumerate(cases)}
+    hashes = {case: value for part in parts for case, value in part.hashes.items()}
+    seconds = {case: value for part in parts for case, value in part.case_seconds.items()}
+    return Scored(
+        sorted(rows, key=lambda row: place[row["case_id"]]),  # stable: within a case as they were scored
+        {case: hashes[case] for case in cases},
+        {case: seconds[case] for case in cases},
+        sum(part.score_seconds for part in parts),
+    )

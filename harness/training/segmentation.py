@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from torch import Tensor, nn
 
 from harness.data.patches import PatchSource
+from harness.training.distributed import World
 from harness.training.objective import SegmentationLoss
 
 __all__ = ["SegmentationTask"]
@@ -35,6 +36,10 @@ class SegmentationTask:
     def batches(self, start: int, stop: int) -> Iterator[Mapping[str, Tensor]]:
         """Yield the batches of the steps ``start`` to ``stop`` (exclusive)."""
         return self._source.loader(start, stop, self._workers)
+
+    def batches_of(self, world: World, start: int, stop: int) -> Iterator[Mapping[str, Tensor]]:
+        """Yield one rank's part of these batches; the other parts are not read."""
+        return self._source.loader(start, stop, self._workers, part=(world.rank, world.size))
 
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of one batch."""
