@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,12 @@ def test_the_end_of_a_process_in_words() -> None:
     assert _why(0) is None
     assert _why(2) == "its process ended with exit code 2"
     assert _why(-9) == "its process was killed by SIGKILL; the machine was probably out of memory"
+
+
+@pytest.mark.parametrize(("executor", "module"), [("slurm", "submitit"), ("ray", "ray")])
+def test_a_missing_extra_says_what_to_install(
+    cell: list[str], monkeypatch: pytest.MonkeyPatch, executor: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=rf"pip install 'voxharness\[{executor}\]'"):
+        sweep(expand([*cell, f"executor={executor}"]))
