@@ -28,9 +28,11 @@ from harness.progress import say
 from harness.recording.fine_tune import Facts, write_record
 from harness.records.runfolder import RunFolder, claim_folder
 from harness.training.device import Numerics, choose_device, seed_everything, use_determinism
+from harness.training.distributed import World, join
 from harness.training.evaluation import Evaluator, predict_and_score
 from harness.training.loop import fit
 from harness.training.objective import SegmentationLoss
+from harness.training.regions import Regions
 from harness.training.segmentation import SegmentationTask
 
 __all__ = ["run"]
@@ -52,44 +54,50 @@ def run(config: RunConfig) -> Path:
         The machine is at fault, another process holds the run, or it diverged.
     """
     config.protocol.refuse()
-    with claim_folder(config.out / config.cell) as folder:
-        if folder.is_complete:
+    with join(config.device) as world, claim_folder(config.out / config.cell, follow=not world.is_main) as folder:
+        if world.agree(folder.is_complete):
             say(f"already complete: {folder.record}")
             return folder.record
         with folder.at_work():
-            return _execute(config, folder)
+            return _execute(config, folder, world)
 
 
-def _execute(config: RunConfig, folder: RunFolder) -> Path:
+def _execute(config: RunConfig, folder: RunFolder, world: World) -> Path:
     protocol, workers = config.protocol, config.executor.workers
     model, model_folder = model_card(config.model, config.cards)
     data, data_folder = dataset_card(config.dataset, config.cards)
     meeting = meet(model.contract, data, protocol.input)
-    weights = locate(model, model_folder, config.weights) if config.init == "pretrained" else None
+    with world.main_first():
+        weights = locate(model, model_folder, config.weights) if config.init == "pretrained" else None
 
     root = data_root(data, data_folder, config.data_root)
     data, cases = marked(data, root), find_cases(data, root)
     split = resolve(data, config.split, config.fold, config.label_fraction, config.subset_seed, ids=cases)
     needed = sorted({*split.train, *split.val, *split.scored})
-    report = check(data, cases, needed=needed, workers=workers, cache=cache_folder(config.cache))
-    report.refuse()
-    used = {case: cases[case] for case in needed}
-    begin = time.perf_counter()
-    cache = prepare(data, used, report.facts, meeting.preprocessing, cache_folder(config.cache), workers=workers)
-    prepare_seconds = time.perf_counter() - begin
+    with world.main_first():
+        report = check(data, cases, needed=needed, workers=workers, cache=cache_folder(config.cache))
+        report.refuse()
+        used = {case: cases[case] for case in needed}
+        begin = time.perf_counter()
+        cache = prepare(data, used, report.facts, meeting.preprocessing, cache_folder(config.cache), workers=workers)
+        prepare_seconds = time.perf_counter() - begin
 
     device = choose_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     use_determinism(protocol.training.deterministic, device)
     seeds = seed_everything(config.seed)
-    task = Task("segmentation", len(data.channels), len(data.labels), protocol.patches.size)
+    regions = Regions.of(data.classes, cache.label_values) if protocol.inference.activation == "sigmoid" else None
+    outputs = len(regions.members) if regions else len(data.labels)
+    task = Task("segmentation", len(data.channels), outputs, protocol.patches.size)
     built = build(model, task, protocol.network.get(model.adapter, {}), weights, answer=True)
 
     patches = PatchSource(cache, split.train, protocol.patches, protocol.augmentation, config.seed)
     evaluator = Evaluator(cache, cases, data.classes, protocol.patches.size, protocol.inference, device)
     objective = SegmentationLoss(protocol.training.loss, protocol.inference.activation)
-    trainable = SegmentationTask(patches, objective, lambda network: evaluator.mean_dice(network, split.val), workers)
+    trainable = SegmentationTask(
+        patches, objective, lambda network: evaluator.mean_dice(network, split.val), workers, regions
+    )
     numerics = Numerics(protocol.training, device)
     outcome = fit(built.network, trainable, protocol.training, folder.checkpoints, folder.log, numerics, built.parts)
 
@@ -97,6 +105,8 @@ def _execute(config: RunConfig, folder: RunFolder) -> Path:
     scored = predict_and_score(
         evaluator, built.network, split.scored, protocol.scoring.metrics, folder.predictions, sums
     )
+    if not world.is_main:
+        return folder.record
     facts = Facts(
         config=config,
         model=model,

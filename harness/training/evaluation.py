@@ -27,6 +27,7 @@ from harness.progress import track
 from harness.scoring import score
 from harness.scoring.soft import SOFT_METRICS, SoftStatistics, score_soft, sufficient_statistics
 from harness.training.distributed import World, current
+from harness.training.regions import Regions
 
 __all__ = ["Evaluator", "Scored", "predict_and_score"]
 
@@ -63,7 +64,7 @@ class Evaluator:
     def predict(self, network: nn.Module, case: str) -> NDArray[np.integer[Any]]:
         """Return the label map of one scan, in its own grid and with the data set's label values."""
         prepared, volume = self._volume(case)
-        return predict_native(
+        found = predict_native(
             network,
             volume,
             prepared.spec,
@@ -73,6 +74,13 @@ class Evaluator:
             values=self.cache.label_values,
             fill=prepared.fill,
         )
+        return self._one_map(found)
+
+    def _one_map(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """Paint the masks of overlapping regions into one label map; a label map stays as it is."""
+        if self.settings.activation == "softmax":
+            return labels
+        return Regions.of(self.classes, self.cache.label_values).paint(labels)
 
     def predict_with_sums(
         self, network: nn.Module, case: str
@@ -99,7 +107,7 @@ class Evaluator:
                 probability = logits[number].sigmoid()
             native = prepared.spec.restore(probability.numpy(), order="linear", fill=0.0)
             sums[name] = sufficient_statistics(np.clip(native, 0.0, 1.0), np.isin(reference, members))
-        return labels, sums
+        return self._one_map(labels), sums
 
     def _volume(self, case: str) -> tuple[PreparedCase, Tensor]:
         prepared = self.cache.case(case)

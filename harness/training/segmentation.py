@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from harness.data.patches import PatchSource
 from harness.training.distributed import World
 from harness.training.objective import SegmentationLoss
+from harness.training.regions import Regions
 
 __all__ = ["SegmentationTask"]
 
@@ -26,12 +27,20 @@ class SegmentationTask:
         Takes the network, returns the mean Dice over the validation cases; called only by ``best_val`` selection.
     workers : int
         Threads that prepare batches ahead.
+    regions : Regions, optional
+        The overlapping targets of a network that answers with sigmoids; None: one class per voxel.
     """
 
     def __init__(
-        self, source: PatchSource, loss: SegmentationLoss, score: Callable[[nn.Module], float], workers: int
+        self,
+        source: PatchSource,
+        loss: SegmentationLoss,
+        score: Callable[[nn.Module], float],
+        workers: int,
+        regions: Regions | None = None,
     ) -> None:
         self._source, self._loss, self._score, self._workers = source, loss, score, workers
+        self._regions = regions
 
     def batches(self, start: int, stop: int) -> Iterator[Mapping[str, Tensor]]:
         """Yield the batches of the steps ``start`` to ``stop`` (exclusive)."""
@@ -43,7 +52,8 @@ class SegmentationTask:
 
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of one batch."""
-        loss: Tensor = self._loss(network(batch["image"]), batch["label"])
+        label = batch["label"] if self._regions is None else self._regions.target(batch["label"])
+        loss: Tensor = self._loss(network(batch["image"]), label)
         return loss
 
     def validate(self, network: nn.Module) -> float:
