@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from harness.errors import HarnessError, UserError
 
-__all__ = ["World", "current", "join", "rank_lost", "sum_over_ranks"]
+__all__ = ["World", "current", "join", "naming_lost_ranks", "sum_over_ranks"]
 
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=12)  # rank 0 prepares a whole data set while the others wait; a dead one is noticed at once
+
+_SIGNS = ("onnection", "gloo", "NCCL", "Timed out", "process group")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class World:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        with _dying_ranks_named():
+        with naming_lost_ranks():
             dist.all_gather_object(found, value)
         return found
 
@@ -64,7 +66,7 @@ class World:
         if self.size == 1:
             return value
         held = [value]
-        with _dying_ranks_named():
+        with naming_lost_ranks():
             dist.broadcast_object_list(held, src=0)
         return held[0]
 
@@ -73,7 +75,7 @@ class World:
         if self.size == 1:
             return flag
         votes = torch.tensor([int(flag)])
-        with _dying_ranks_named():
+        with naming_lost_ranks():
             dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return bool(votes.item())
 
@@ -94,7 +96,7 @@ class World:
         """Give every rank rank 0's weights and statistics: with batch norm per rank the latter differ."""
         if self.size == 1:
             return
-        with _dying_ranks_named(), torch.no_grad():
+        with naming_lost_ranks(), torch.no_grad():
             for tensor in network.state_dict().values():
                 dist.broadcast(tensor, src=0)
 
@@ -173,7 +175,7 @@ def join(device: str = "auto") -> Iterator[World]:
     on_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    with _dying_ranks_named():
+    with naming_lost_ranks():
         # flags and scores are on the CPU, gradients where the network is
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=_PATIENCE)
     try:
@@ -188,7 +190,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
         return tensor
     from torch.distributed.nn.functional import all_reduce
 
-    with _dying_ranks_named():
+    with naming_lost_ranks():
         total: Tensor = all_reduce(tensor)
     return total
 
@@ -204,17 +206,21 @@ def _refuse_own_batch_norms(network: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _dying_ranks_named() -> Iterator[None]:
+def naming_lost_ranks() -> Iterator[None]:
+    """Turn what torch says when another process cannot be reached into an error that says what to do.
+
+    Raises
+    ------
+    HarnessError
+        Another rank is gone.
+    """
     try:
         yield
     except (dist.DistBackendError, RuntimeError) as error:
-        raise rank_lost(error) from error
-
-
-def rank_lost(error: Exception) -> HarnessError:
-    """Return the error that says why the ranks cannot go on together."""
-    reason = str(error).strip().splitlines()
-    return HarnessError(
-        f"Another rank of this run is gone or cannot be reached ({reason[0] if reason else type(error).__name__}). "
-        "Its own message says why. Start the same torchrun command again: the run goes on from its last checkpoint."
-    )
+        text = str(error)
+        if current().size == 1 or not any(sign in text for sign in _SIGNS):
+            raise
+        raise HarnessError(
+            f"Another rank of this run is gone or cannot be reached ({text.strip().splitlines()[0]}). Its own message "
+            "says why. Start the same torchrun command again: the run goes on from its last checkpoint."
+        ) from error

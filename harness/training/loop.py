@@ -14,7 +14,7 @@ from harness.adapters.parts import Parts
 from harness.progress import track
 from harness.training.activations import recomputed
 from harness.training.device import Numerics
-from harness.training.distributed import World, current
+from harness.training.distributed import World, current, naming_lost_ranks
 from harness.training.guard import DivergedError, FiniteGuard, diverged, naming_memory_knobs
 from harness.training.interruption import InterruptedRunError, Interruption
 from harness.training.log import CurveLog
@@ -97,6 +97,7 @@ def fit(
     with (
         Interruption() as interruption,
         naming_memory_knobs(settings),
+        naming_lost_ranks(),
         recomputed(network, settings.activation_checkpointing),
     ):
         run.prepare()
