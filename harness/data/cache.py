@@ -6,7 +6,8 @@ Layout, all written by `harness.data.preprocessing`::
     <root>/<key>/<case key>/image.npy      (C, a, b, c) float16 or float32
                             label.npy      (a, b, c) uint8 or uint16 class indices; absent without labels
                             foreground.npy flat voxel indices into (a, b, c), class after class
-                            spec.json      geometry, fill values, where the arrays begin, how many indices per class
+                            spec.json      geometry, fill values, where the arrays begin, how many indices per class,
+                                           which classes nobody drew
 
 Both keys are hashes of content, so a cache is never stale: other data or other settings are other folders.
 """
@@ -47,6 +48,8 @@ class PreparedCase:
         Class index to flat voxel indices into (a, b, c); classes that the case lacks are absent.
     fill : tuple of float
         Per channel, what padding is filled with: the value of background.
+    undrawn : tuple of int
+        Class indices that nobody drew in this case: where the label says background, they may be.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,6 +59,7 @@ class PreparedCase:
         self.image: NDArray[Any] = arrays[IMAGE]
         self.label: NDArray[Any] | None = arrays.get(LABEL)
         self.fill: tuple[float, ...] = tuple(content["fill"])
+        self.undrawn: tuple[int, ...] = tuple(content["undrawn"])
         self.foreground: dict[int, NDArray[Any]] = {}
         stop = 0
         for label_class, count in content["foreground"]:

@@ -109,7 +109,8 @@ class PatchSource:
         -------
         dict of Tensor
             ``image`` float32 of shape (B, C, a, b, c) and, where the cases have labels, ``label`` int64 of shape
-            (B, 1, a, b, c) with class indices.
+            (B, 1, a, b, c) with class indices. Where nobody drew some class in the case of a patch, also ``drawn``,
+            bool of shape (B, classes): False for the classes that the loss must leave out of that patch.
         """
         each = self._settings.batch // part[1]
         first = step * self._settings.batch + part[0] * each
@@ -121,6 +122,10 @@ class PatchSource:
         batch = {"image": torch.empty((len(drawn), channels, *size), dtype=torch.float32, pin_memory=pin)}
         if drawn[0][1].label is not None:
             batch["label"] = torch.empty((len(drawn), 1, *size), dtype=torch.int64, pin_memory=pin)
+        if any(case.undrawn for _, case in drawn):
+            batch["drawn"] = torch.ones((len(drawn), len(self._cache.label_values)), dtype=torch.bool, pin_memory=pin)
+            for row, (_, case) in zip(batch["drawn"], drawn, strict=True):
+                row[list(case.undrawn)] = False
         images = batch["image"].numpy()
         labels = batch["label"].numpy()[:, 0] if "label" in batch else [None] * len(drawn)
         augmenter = self._augmenter()

@@ -36,7 +36,7 @@ from harness.progress import say, track
 
 __all__ = ["FORMAT", "Prepared", "prepare", "prepare_image", "prepare_label"]
 
-FORMAT = 2  # of the files, and of what this code makes of given settings; a new number is a new cache
+FORMAT = 3  # of the files, and of what this code makes of given settings; a new number is a new cache
 _KEY_DIGITS = 20
 _TEMPORARY = ".tmp-"
 
@@ -214,14 +214,18 @@ def _make(case: Case, values: tuple[int, ...], settings: Preprocessing, folder: 
     _refuse_overflow(prepared.image, settings, case)
     arrays: dict[str, NDArray[Any]] = {stored.IMAGE: prepared.image.astype(settings.dtype)}
     counts: list[tuple[int, int]] = []
+    undrawn: list[int] = []
     if case.label is not None:
-        label = prepare_label(read_reference(case).labels, values, prepared.spec, case.label)
+        reference = read_reference(case)
+        undrawn = sorted(values.index(value) for value in reference.not_annotated)
+        label = prepare_label(reference.labels, values, prepared.spec, case.label)
         arrays[stored.LABEL] = label
         arrays[stored.FOREGROUND], counts = _index_foreground(label, settings.foreground_voxels)
     facts = {
         "grid": prepared.spec.to_json(),
         "fill": list(prepared.fill),
         "foreground": counts,
+        "undrawn": undrawn,
     }
     _publish(folder, arrays, facts)
 

@@ -14,6 +14,8 @@ from harness.training.settings import Loss
 
 __all__ = ["SegmentationLoss", "soft_dice_loss"]
 
+_NEVER = -1e9  # a logit whose probability and gradient are exactly 0, and 0 times its logarithm is no NaN
+
 
 class SegmentationLoss(nn.Module):
     """Weighted soft Dice and cross entropy.
@@ -31,7 +33,7 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         self.settings, self.activation = settings, activation
 
-    def forward(self, logits: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor | Sequence[Tensor], target: Tensor, drawn: Tensor | None = None) -> Tensor:
         """Return the loss as a scalar.
 
         Parameters
@@ -40,17 +42,25 @@ class SegmentationLoss(nn.Module):
             Coarser ones are compared with the target on their own grid; weights halve and sum to 1.
         target : Tensor
             As described for ``activation``.
+        drawn : Tensor of bool, shape (batch, channel), optional
+            False where nobody drew this class or region in the sample's scan, so that no voxel says whether it is
+            there. Its output gets no gradient from that sample: with softmax the other classes share the probability
+            among themselves, with sigmoid the region counts as rightly absent. All are drawn by default.
         """
         if isinstance(logits, Tensor):
-            return self._one(logits, target)
+            return self._one(logits, target, drawn)
         weights = [0.5**scale for scale in range(len(logits))]
-        losses = [w * self._one(x, target) for w, x in zip(weights, logits, strict=True)]
+        losses = [w * self._one(x, target, drawn) for w, x in zip(weights, logits, strict=True)]
         return torch.stack(losses).sum() / sum(weights)
 
-    def _one(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _one(self, logits: Tensor, target: Tensor, drawn: Tensor | None) -> Tensor:
         # both are cheap in float32, and half precision loses the small classes
         logits = logits.float()
         shares, hard = self._targets(logits, target)
+        if drawn is not None:
+            undrawn = ~drawn[:, :, None, None, None]
+            logits = logits.masked_fill(undrawn, _NEVER)
+            shares = shares.masked_fill(undrawn, 0.0)
         loss = logits.new_zeros(())
         if self.settings.dice:
             probability = logits.softmax(dim=1) if self.activation == "softmax" else logits.sigmoid()

@@ -42,6 +42,14 @@ class Regions:
         table = torch.tensor(inside, dtype=torch.float32, device=label.device)
         return table[label[:, 0].long()].movedim(-1, 1)
 
+    def drawn(self, classes: Tensor) -> Tensor:
+        """Return which regions were drawn, (batch, region), where ``classes`` says so of the classes, (batch, class).
+
+        A region with an undrawn part is not drawn, since nobody knows where it ends.
+        """
+        numbers = [[self.label_values.index(value) for value in members] for members in self.members]
+        return torch.stack([classes[:, part].all(dim=1) for part in numbers], dim=1)
+
     def paint(self, masks: NDArray[Any]) -> NDArray[np.integer[Any]]:
         """Return one label map for masks of shape (region, a, b, c): large regions first, those inside them later.
 

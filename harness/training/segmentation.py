@@ -52,8 +52,11 @@ class SegmentationTask:
 
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of one batch."""
-        label = batch["label"] if self._regions is None else self._regions.target(batch["label"])
-        loss: Tensor = self._loss(network(batch["image"]), label)
+        label, drawn = batch["label"], batch.get("drawn")
+        if self._regions is not None:
+            label = self._regions.target(label)
+            drawn = None if drawn is None else self._regions.drawn(drawn)
+        loss: Tensor = self._loss(network(batch["image"]), label, drawn)
         return loss
 
     def validate(self, network: nn.Module) -> float:
