@@ -8,6 +8,7 @@ data card ─► check ─► split ─► preprocess ──┘
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,9 +19,10 @@ from harness.adapters.weights import locate
 from harness.cards.library import dataset_card, model_card
 from harness.config import RunConfig
 from harness.data.check import check
-from harness.data.contract import meet
+from harness.data.contract import meet, padded
 from harness.data.layouts import find_cases
 from harness.data.patches import PatchSource
+from harness.data.placement import placed
 from harness.data.preprocessing import prepare
 from harness.data.roots import cache_folder, data_root, marked
 from harness.data.splits import resolve
@@ -78,9 +80,14 @@ def _execute(config: RunConfig, folder: RunFolder, world: World) -> Path:
         report = check(data, cases, needed=needed, workers=workers, cache=cache_folder(config.cache))
         report.refuse()
         used = {case: cases[case] for case in needed}
+        rules = [*meeting.rules, *placed(used, allow=protocol.input.allow_unplaced)]
         begin = time.perf_counter()
         cache = prepare(data, used, report.facts, meeting.preprocessing, cache_folder(config.cache), workers=workers)
         prepare_seconds = time.perf_counter() - begin
+
+    rules += padded({case: cache.case(case).image.shape[1:] for case in needed}, protocol.patches.size)
+    for rule in rules if world.is_main else ():
+        say(rule)
 
     device = choose_device(config.device)
     if config.threads is not None:
@@ -113,7 +120,7 @@ def _execute(config: RunConfig, folder: RunFolder, world: World) -> Path:
         model_folder=model_folder,
         data=data,
         weights=weights,
-        meeting=meeting,
+        meeting=replace(meeting, rules=tuple(rules)),
         split=split,
         cases=cases,
         report=report,

@@ -19,6 +19,7 @@ from harness.checkpoints.matching import load
 from harness.checkpoints.reading import read
 from harness.checkpoints.report import LoadReport
 from harness.errors import UserError
+from harness.networks.errors import format_size
 
 __all__ = ["Built", "build"]
 
@@ -70,11 +71,12 @@ def build(
     Raises
     ------
     UserError
-        The card is listed as not supported, the file cannot be read, is of another architecture than the card says, or
-        does not fill the network.
+        The card is listed as not supported, the task's patch is of no legal size, the file cannot be read, is of
+        another architecture than the card says, or does not fill the network.
     """
     if not card.supported:
         raise UserError(f"{card.id} is listed, not supported: {card.unsupported_reason}")
+    _refuse_illegal_size(card, task)
     family = adapter(card.adapter)
     task = replace(task, options=dict(options))
     if weights is None:
@@ -91,6 +93,22 @@ def build(
     fresh = frozenset(line.name for line in report.lines if line.state == "fresh")
     parts, state = _parts(family, card, fresh), state_sha256(network.state_dict())
     return Built(network, family.version, state, report, parts, _answer(network, card, task) if answer else {})
+
+
+def _refuse_illegal_size(card: ModelCard, task: Task) -> None:
+    """Refuse a patch that the contract rules out, before anything is read or built."""
+    if task.patch is None or task.kind == "published":
+        return
+    contract, given = card.contract, format_size(task.patch)
+    if contract.legal_sizes and task.patch not in contract.legal_sizes:
+        legal = ", ".join(map(format_size, contract.legal_sizes))
+        raise UserError(f"{card.id} takes patches of {legal} voxels, not {given}. Set patches.size to one of them.")
+    if any(side % step for side, step in zip(task.patch, contract.divisible_by, strict=True)):
+        near = [max(1, round(side / step)) * step for side, step in zip(task.patch, contract.divisible_by, strict=True)]
+        raise UserError(
+            f"{card.id} takes patches whose sides are multiples of {format_size(contract.divisible_by)} "
+            f"({', '.join(contract.axes)}), not {given}. The nearest patches.size is {near}."
+        )
 
 
 def _parts(family: Adapter, card: ModelCard, fresh: frozenset[str] | None = None) -> Parts:

@@ -119,12 +119,14 @@ def prepare_image(channels: Sequence[NDArray[Any]], grid: Grid, settings: Prepro
     Parameters
     ----------
     channels : sequence of ndarray of shape (a, b, c)
-        On ``grid``, in the order the network expects.
+        On ``grid``, in the order of the data set card; the settings bring them into the network's.
     grid : Grid
         The scan's own.
     settings : Preprocessing
         What to do.
     """
+    if settings.channels is not None:
+        channels = [channels[index] for index in settings.channels]
     crop = _foreground_box(channels, grid, settings) if settings.foreground_crop else None
     spec = GridSpec.plan(
         grid,

@@ -55,6 +55,9 @@ class IntensityRule(Intensity):
 class Preprocessing(Fact):
     """What is done once to every case before it is cached. Its hash names the cache folder."""
 
+    channels: tuple[int, ...] | None = Field(
+        default=None, description="which channel of the data is at each place of the network's input; null: as stored"
+    )
     axcodes: str = Field(
         default="RAS",
         pattern=r"^[RLAPSI]{3}$",
