@@ -20,14 +20,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     add = actions.add_parser("add", help="remember where a data set lies")
     check = actions.add_parser("check", help="open every case and compare it with the card; exit 2 on any error")
-    for action in (add, check):
+    export = actions.add_parser("export", help="write it with its split as another program wants it")
+    for action in (add, check, export):
         action.add_argument("id", metavar="ID", help="of the data set: `harness list datasets`")
         action.add_argument("--cards", type=Path, action="append", default=[], metavar="DIR")
     add.add_argument("path", type=Path, metavar="PATH")
-    check.add_argument("--root", type=Path, metavar="PATH", help="where it lies, if not where it was added")
+    for action in (check, export):
+        action.add_argument("--root", type=Path, metavar="PATH", help="where it lies, if not where it was added")
+        action.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    export.add_argument("--to", required=True, choices=["nnunet"], help="nnU-Net v2")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    export.add_argument("--split", metavar="ID", help="of the card; its first by default")
+    export.add_argument("--label-fraction", type=float, default=1.0, help="share of the training cases")
+    export.add_argument("--subset-seed", type=int, default=0, help="which share")
     check.add_argument("--json", action="store_true", help="machine-readable output")
     check.add_argument("--html", type=Path, metavar="FILE", help="also write a page with three slices of every case")
-    check.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     check.add_argument("--fresh", action="store_true", help="open every file again, also those that did not change")
     describe = actions.add_parser("describe", help="what one file holds, as it is read here; exit 2 if it cannot be")
     describe.add_argument("file", type=Path, metavar="FILE", help="a volume, or a folder with one DICOM series")
@@ -52,8 +59,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the action."""
-    actions = {"add": _add, "check": _check, "describe": _describe, "synthesize": _synthesize}
+    actions = {"add": _add, "check": _check, "describe": _describe, "export": _export, "synthesize": _synthesize}
     return actions[arguments.action](arguments)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from harness.cards.library import dataset_card
+    from harness.data.export import export_nnunet
+    from harness.data.layouts import find_cases
+    from harness.data.roots import cache_folder, data_root, marked
+
+    card, folder = dataset_card(arguments.id, arguments.cards)
+    root = data_root(card, folder, arguments.root)
+    done = export_nnunet(
+        marked(card, root),
+        find_cases(card, root),
+        arguments.out,
+        split=arguments.split,
+        label_fraction=arguments.label_fraction,
+        subset_seed=arguments.subset_seed,
+        workers=arguments.workers,
+        cache=cache_folder(),
+    )
+    lines = [
+        f"{len(done.train)} training and {len(done.test)} test cases of {card.id} in {arguments.out}.",
+        "Name the folder DatasetNNN_NAME below $nnUNet_raw."
+        + (
+            f" Copy splits_final.json ({done.folds} folds) to $nnUNet_preprocessed/DatasetNNN_NAME before training."
+            if done.folds
+            else " The split has no validation cases: train with fold `all`."
+        ),
+    ]
+    if done.ignored:
+        lines.append(f"Structures are undrawn in {', '.join(done.ignored)}; their background is nnU-Net's `ignore`.")
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
 
 
 def _add(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from harness.cards.dataset import DatasetCard
+from harness.data.folders import new_folder
 from harness.data.roots import SYNTHETIC_MARK
 from harness.data.synthesis.anatomy import SCENES, Coordinates, draw
 from harness.data.synthesis.faults import EVERYWHERE, in_files, in_scans
@@ -86,34 +86,25 @@ def synthesize(
     if fault is not None and fault not in faults_of(dataset):
         raise unknown_name("fault", fault, faults_of(dataset), f"{dataset} can be written with these.")
     chosen = _choose(recipe.ids or tuple(sorted(ids)), cases, dataset, fault)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder; made-up data never go among other files.")
     size = tuple(shape) if shape is not None else recipe.shape
     if len(size) != 3 or min(size) < 8:
         raise UserError(f"A scene needs three sides of 8 voxels or more; found {size}.")
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    with new_folder(out) as folder:
         written: list[Written] = []
         for number, case in enumerate(track(chosen, f"synthesize {dataset}")):
             scan = _scan(recipe, case, number, size, np.random.default_rng([seed, number]))
             if fault is not None:
                 in_scans(fault, recipe, scan)
-            written.append(recipe.write(temporary, recipe, scan))
+            written.append(recipe.write(folder, recipe, scan))
         if recipe.finish is not None:
-            recipe.finish(temporary, recipe, chosen)
+            recipe.finish(folder, recipe, chosen)
         if fault is not None:
             in_files(fault, written)
         if dataset == GENERIC:
-            write_text(temporary / "card.yaml", yaml.safe_dump(_generic_card(recipe, len(chosen)), sort_keys=False))
-            write_text(temporary / "splits.yaml", yaml.safe_dump(_generic_splits(len(chosen)), sort_keys=False))
+            write_text(folder / "card.yaml", yaml.safe_dump(_generic_card(recipe, len(chosen)), sort_keys=False))
+            write_text(folder / "splits.yaml", yaml.safe_dump(_generic_splits(len(chosen)), sort_keys=False))
         about = {"dataset": dataset, "cases": len(chosen), "fault": fault, "seed": seed, "shape": list(size)}
-        write_json(temporary / SYNTHETIC_MARK, {"synthetic": True, "made_by": "harness data synthesize", **about})
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_json(folder / SYNTHETIC_MARK, {"synthetic": True, "made_by": "harness data synthesize", **about})
     return chosen
 
 
