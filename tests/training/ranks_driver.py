@@ -6,6 +6,7 @@ jobs as JSON, writes the list of exit codes per rank and of seconds.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -27,6 +28,10 @@ from harness.training.distributed import join
 from harness.training.loop import fit
 from harness.training.objective import SegmentationLoss
 from harness.training.settings import Training
+
+SLOW = ("torch._inductor", "torch._dynamo", "torch.distributed.nn", "scipy.stats", "harness.records.verify", "harness.cli.run", "hydra")
+for module in (harness.run.__name__, *SLOW):
+    importlib.import_module(module)  # what a run imports on its way, once instead of in every fork
 
 
 class Blobs:
@@ -98,5 +103,4 @@ def ranks(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    assert harness.run  # imported once, here, instead of in every fork
     sys.stdout.write(json.dumps([ranks(job) for job in json.loads(sys.stdin.read())]))

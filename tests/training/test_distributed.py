@@ -45,6 +45,7 @@ def drive(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     for one in found:
         one["errors"] = done.stderr
+        sys.stderr.write(f"{one['seconds']:.1f} ")
     return found
 
 
