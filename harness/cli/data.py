@@ -1,4 +1,4 @@
-"""``harness data``: remember where a data set lies, check it, describe a file, write synthetic volumes."""
+"""``harness data``: remember where a data set lies, check, prepare and export it, describe a file, make volumes up."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.cli.run import add_config_arguments, overrides_of
 from harness.errors import UserError
 
 __all__ = ["configure", "execute"]
@@ -20,6 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     add = actions.add_parser("add", help="remember where a data set lies")
     check = actions.add_parser("check", help="open every case and compare it with the card; exit 2 on any error")
+    prepare = actions.add_parser("prepare", help="preprocess every case once for a model and a protocol")
+    prepare.add_argument("id", metavar="ID")
+    add_config_arguments(prepare, "model=… protocol=… data_root=… cache=…, as for `harness run`")
     export = actions.add_parser("export", help="write it with its split as another program wants it")
     for action in (add, check, export):
         action.add_argument("id", metavar="ID", help="of the data set: `harness list datasets`")
@@ -59,8 +63,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the action."""
-    actions = {"add": _add, "check": _check, "describe": _describe, "export": _export, "synthesize": _synthesize}
+    actions = {
+        "add": _add,
+        "check": _check,
+        "describe": _describe,
+        "export": _export,
+        "prepare": _prepare,
+        "synthesize": _synthesize,
+    }
     return actions[arguments.action](arguments)
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from harness.cards.library import dataset_card, model_card
+    from harness.config import run_config
+    from harness.data.check import check
+    from harness.data.contract import meet
+    from harness.data.layouts import find_cases
+    from harness.data.placement import placed
+    from harness.data.preprocessing import prepare
+    from harness.data.roots import cache_folder, data_root
+
+    config = run_config([*overrides_of(arguments), f"dataset={arguments.id}"], arguments.config_dir)
+    model, _ = model_card(config.model, config.cards)
+    card, folder = dataset_card(config.dataset, config.cards)
+    choice, workers, home = config.protocol.input, config.executor.workers, cache_folder(config.cache)
+    meeting = meet(model.contract, card, choice)
+    cases = find_cases(card, data_root(card, folder, config.data_root))
+    report = check(card, cases, workers=workers, cache=home)
+    report.refuse()
+    rules = [*meeting.rules, *placed(cases, allow=choice.allow_unplaced)]
+    cache = prepare(card, cases, report.facts, meeting.preprocessing, home, workers=workers)
+    ready = cache.require(next(iter(cache))).parent
+    lines = [*rules, f"{len(cache)} cases of {card.id} are ready for {model.id} in {ready}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:

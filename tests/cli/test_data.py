@@ -11,6 +11,7 @@ import pytest
 
 from harness.cli import main
 from harness.data import check as checking
+from harness.data import preprocessing
 from harness.data.synthetic import write
 
 FIELDS = {
@@ -102,3 +103,22 @@ def test_files_that_did_not_change_are_not_read_again(folder: Path, monkeypatch:
     assert opened[3:] == ["case001"]
     assert run_check(folder, "--fresh") == 2
     assert sorted(opened[4:]) == ["case000", "case001", "case002"]
+
+
+def test_a_set_is_prepared_once_for_a_model(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    make = preprocessing._make
+    monkeypatch.setattr(preprocessing, "_make", lambda case, *rest: (made.append(case.id), make(case, *rest))[1])
+    command = ["data", "prepare", "--cards", str(folder), "synthetic", "model=models_genesis.narrow8"]
+    command += ["protocol=demo_ct", f"cache={tmp_path / 'cache'}", "executor.workers=1"]
+    for _ in range(2):
+        assert main(command) == 0
+        assert "3 cases of synthetic are ready for models_genesis.narrow8 in" in capsys.readouterr().out
+        assert sorted(made) == ["case000", "case001", "case002"]
+    assert main([*command, "protocol.input.spacing=[4,4,4]"]) == 0
+    assert len(made) == 6
+    (folder / "synthetic/labels/case001.nii.gz").unlink()
+    assert main(command) == 2
+    assert "case001" in capsys.readouterr().err
