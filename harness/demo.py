@@ -66,5 +66,5 @@ def demo(out: Path, seed: int = 0, overrides: tuple[str, ...] = (), pretrain_ove
     say("3/4 the twin: the same from scratch")
     scratch = run(run_config([f"model={made.model}", "init=scratch", f"cards=[{made.card.parent}]", *cell]))
     say("4/4 the board")
-    board = build([out / "runs"], out / "board")
+    board = build([out / "runs"], out / "board", cards=[made.card.parent])
     return Demo(out, made.card.parent, pretrained, scratch, board)

@@ -55,7 +55,12 @@ class Topic:
 
 
 def write_catalogue(
-    ledger: Sequence[Line], runs: Sequence[RunSummary], cells: Sequence[Cell], folder: Path, counts: dict[str, str]
+    ledger: Sequence[Line],
+    runs: Sequence[RunSummary],
+    cells: Sequence[Cell],
+    folder: Path,
+    counts: dict[str, str],
+    cards: Sequence[Path] = (),
 ) -> None:
     """Write ``models/``, ``datasets/`` and ``metrics.html``."""
     models = _topics(
@@ -63,7 +68,7 @@ def write_catalogue(
         of_claim=lambda line: (family(line.claim.model), line.claim.model),
         of_run=lambda run: run.family,
     )  # fmt: skip
-    for card in all_model_cards():
+    for card in all_model_cards(cards):
         models.setdefault(card.family, Topic(card.family, card.family)).models.append(card)
     for fact in claims().brief_facts:
         if family(fact.model) in models:
@@ -73,7 +78,7 @@ def write_catalogue(
         of_claim=lambda line: (line.claim.dataset, line.claim.dataset),
         of_run=lambda run: run.dataset,
     )  # fmt: skip
-    for dataset in all_dataset_cards():
+    for dataset in all_dataset_cards(cards):
         topic = datasets.setdefault(dataset.id, Topic(dataset.id, dataset.id))
         topic.dataset, topic.title = dataset, dataset.title
     _write("models", "model.html", models, folder, counts)

@@ -16,7 +16,8 @@ from harness.leaderboard.cells import Cell
 from harness.leaderboard.folder import MARKER, put
 from harness.leaderboard.gather import Broken, Found, find
 from harness.leaderboard.ledger import Facet, Line, facets, lines, siblings
-from harness.leaderboard.publish import Published, publish_cells, publish_runs
+from harness.leaderboard.ledgerjson import catalogue_json
+from harness.leaderboard.publish import Press, Published, publish_cells, publish_runs
 from harness.leaderboard.render import render
 from harness.leaderboard.standings import standings
 from harness.leaderboard.summary import RunSummary
@@ -27,7 +28,7 @@ from harness.records.protocol import family
 from harness.records.verification import TRUST
 from harness.records.verify import processors
 
-__all__ = ["Board", "write_pages"]
+__all__ = ["Board", "Held", "study", "write_pages"]
 
 _CELLS_ON_FRONT = 12
 _RUNS_PER_PAGE = 500
@@ -51,15 +52,18 @@ class Board:
     claims: tuple[Claim, ...]
     datasets: frozenset[str]
     standing: dict[str, str] = field(default_factory=dict)
+    cards: tuple[Path, ...] = ()
 
     @classmethod
-    def gather(cls, runs: Sequence[Path]) -> Board:
+    def gather(cls, runs: Sequence[Path], cards: Sequence[Path] = ()) -> Board:
         """Search the folders of runs, and read claims, the names of cards, and objections to records."""
         found, broken = find(runs)
         became: dict[str, str] = {}
         for top in runs:
             became |= standing(objections(top))
-        return cls(tuple(found), tuple(broken), claims().results, frozenset(index("dataset")), became)
+        return cls(
+            tuple(found), tuple(broken), claims().results, frozenset(index("dataset", cards)), became, tuple(cards)
+        )
 
     @property
     def counts(self) -> dict[str, str]:
@@ -67,18 +71,36 @@ class Board:
         return {"records": plural(len(self.found), "record"), "claims": plural(len(self.claims), "claim")}
 
 
+@dataclass(frozen=True)
+class Held:
+    """What the records of a board say: runs, cells and the ledger."""
+
+    published: Published
+    cells: list[Cell]
+    ledger: list[Line]
+
+
+def study(board: Board, folder: Path | None = None, workers: int | None = None) -> Held:
+    """Verify every record, compare cells and claims; write the pages of runs and cells where a folder is given."""
+    press = Press(folder, board.counts, workers or processors(), board.cards)
+    published = publish_runs(board.found, board.standing, press)
+    cells = publish_cells(published.runs, published.folders, press)
+    ledger = lines(board.claims, standings(board.claims, published.runs, published.folders, board.datasets))
+    return Held(published, cells, ledger)
+
+
 def write_pages(board: Board, folder: Path, workers: int | None = None) -> None:
     """Write every page of ``board`` below ``folder``, on all processors unless told otherwise."""
-    workers = workers or processors()
-    published = publish_runs(board.found, board.standing, folder, board.counts, workers)
-    cells = publish_cells(published.runs, published.folders, folder, board.counts, workers)
-    ledger = lines(board.claims, standings(board.claims, published.runs, published.folders, board.datasets))
+    held = study(board, folder, workers)
+    published, cells, ledger = held.published, held.cells, held.ledger
     _write_front(board, ledger, published, cells, folder)
     _write_claims(board, ledger, folder)
     _write_run_lists(board, published.runs, folder)
     _write_method(board, folder)
-    write_catalogue(ledger, published.runs, cells, folder, board.counts)
+    write_catalogue(ledger, published.runs, cells, folder, board.counts, board.cards)
     _write_index(ledger, published.runs, cells, folder)
+    for name, text in catalogue_json(ledger).items():
+        put(folder / "models" / f"{slug(name)}.json", text)
 
 
 def _write_front(

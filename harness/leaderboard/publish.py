@@ -1,4 +1,4 @@
-"""Writing the pages of runs and cells: many, alike and independent, so they are spread over the processors.
+"""Reading the runs and comparing the cells, and writing their pages: many and alike, so spread over the processors.
 
 Each record is read once; what stays in memory afterwards is its summary.
 """
@@ -19,7 +19,7 @@ from harness.errors import HarnessError
 from harness.leaderboard.cellpage import write_cell_page
 from harness.leaderboard.cells import Cell, Side, gain, group
 from harness.leaderboard.gather import Broken, Found, explain
-from harness.leaderboard.reading import read_curves, read_run, said
+from harness.leaderboard.reading import RunData, read_curves, read_run, said
 from harness.leaderboard.recordfacts import protocol_facts
 from harness.leaderboard.runpage import write_run_page
 from harness.leaderboard.summary import RunSummary, summarise
@@ -29,7 +29,7 @@ from harness.records.store import load
 from harness.records.verification import Finding, Verification
 from harness.records.verify import unhurried_collector
 
-__all__ = ["Published", "publish_cells", "publish_runs"]
+__all__ = ["Press", "Published", "publish_cells", "publish_runs"]
 
 _WORTH_WORKERS: Final = 60  # below this many pages, starting another interpreter costs more than it saves
 T = TypeVar("T")
@@ -45,9 +45,39 @@ class Published:
     folders: dict[str, Path]
 
 
-def publish_runs(
-    found: Sequence[Found], standing: Mapping[str, str], folder: Path, counts: dict[str, str], workers: int
-) -> Published:
+@dataclass(frozen=True)
+class Press:
+    """How pages are made.
+
+    Attributes
+    ----------
+    folder : Path or None
+        The board that is being written; None where only the numbers are wanted, as for an export.
+    counts : dict of str to str
+        For the foot of the pages.
+    workers : int
+        Processes.
+    cards : tuple of Path
+        Folders of the user's own cards.
+    """
+
+    folder: Path | None
+    counts: dict[str, str]
+    workers: int = 1
+    cards: tuple[Path, ...] = ()
+
+    def run_page(self, data: RunData, summary: RunSummary) -> None:
+        """Write the page of a run."""
+        if self.folder is not None:
+            write_run_page(data, summary, self.folder, self.counts)
+
+    def remove(self, summary: RunSummary) -> None:
+        """Take the page of a run away again."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder / "runs" / summary.run_id)
+
+
+def publish_runs(found: Sequence[Found], standing: Mapping[str, str], press: Press) -> Published:
     """Verify every record, write a page for each that holds, and compare them with one another.
 
     Parameters
@@ -56,19 +86,17 @@ def publish_runs(
         Folders with records.
     standing : mapping of str to str
         Run id to what a confirmed objection made of it.
-    folder : Path
-        The board that is being written.
-    counts : dict of str to str
-        For the foot of the pages.
-    workers : int
-        Processes.
+    press : Press
+        Where to, and how.
     """
-    work = functools.partial(_publish, folder=folder, counts=counts)
+    work = functools.partial(_publish, press=press)
     runs: dict[str, RunSummary] = {}
     joint: list[crosscheck.Summary] = []
     folders: dict[str, Path] = {}
     refused = []
-    for item, outcome in zip(found, _spread(work, found, "run pages", workers), strict=True):
+    for item, outcome in zip(
+        found, _spread(work, found, "run pages" if press.folder else "runs", press.workers), strict=True
+    ):
         if isinstance(outcome, Broken):
             refused.append(outcome)
         elif outcome[0].run_id not in runs:
@@ -77,17 +105,17 @@ def publish_runs(
             folders[summary.run_id] = item.folder
             joint.append(other)
         else:  # the same run again, perhaps with other attestations: the first one found is the one that is shown
-            _publish(Found(folders[outcome[0].run_id], runs[outcome[0].run_id].place), folder, counts)
+            _publish(Found(folders[outcome[0].run_id], runs[outcome[0].run_id].place), press)
     for run_id, findings in crosscheck.compare(joint).items():
-        held = _with_findings(runs[run_id], folders[run_id], findings, folder, counts)
+        held = _with_findings(runs[run_id], folders[run_id], findings, press)
         if isinstance(held, Broken):
             refused.append(held)
             del runs[run_id], folders[run_id]
     replaced = {run.supersedes for run in runs.values()}
     final = [replace(run, superseded=True) if run.run_id in replaced else run for run in runs.values()]
     for run in final:
-        if run.superseded or run.standing:  # known only now; the page must say it
-            write_run_page(read_run(folders[run.run_id]), run, folder, counts)
+        if press.folder and (run.superseded or run.standing):  # known only now; the page must say it
+            press.run_page(read_run(folders[run.run_id], press.cards), run)
     return Published(
         tuple(sorted(final, key=lambda r: (r.dataset, r.model, r.init, -1 if r.seed is None else r.seed, r.run_id))),
         tuple(sorted(refused, key=lambda broken: broken.place)),
@@ -95,34 +123,34 @@ def publish_runs(
     )
 
 
-def publish_cells(
-    runs: Sequence[RunSummary], folders: Mapping[str, Path], folder: Path, counts: dict[str, str], workers: int
-) -> list[Cell]:
+def publish_cells(runs: Sequence[RunSummary], folders: Mapping[str, Path], press: Press) -> list[Cell]:
     """Compare the twins of every cell and write its page."""
     tasks = []
     for key, sides in group(runs):
         first = [side.runs[0].run_id for side in sides]
         tasks.append((key, sides, {run_id: folders[run_id] for run_id in first}))
-    work = functools.partial(_publish_cell, folder=folder, counts=counts)
-    return list(_spread(work, tasks, "cell pages", workers))
+    work = functools.partial(_publish_cell, press=press)
+    return list(_spread(work, tasks, "cell pages" if press.folder else "cells", press.workers))
 
 
-def _publish(item: Found, folder: Path, counts: dict[str, str]) -> Broken | tuple[RunSummary, crosscheck.Summary]:
+def _publish(item: Found, press: Press) -> Broken | tuple[RunSummary, crosscheck.Summary]:
     try:
-        data = read_run(item.folder)
+        data = read_run(item.folder, press.cards)
     except HarnessError as error:
         return Broken(item.place, explain(error, item.folder))
     summary = summarise(data, item.place)
-    write_run_page(data, summary, folder, counts)
+    press.run_page(data, summary)
     return summary, crosscheck.summarise(data.opened)
 
 
-def _publish_cell(task: tuple[str, tuple[Side, ...], dict[str, Path]], folder: Path, counts: dict[str, str]) -> Cell:
+def _publish_cell(task: tuple[str, tuple[Side, ...], dict[str, Path]], press: Press) -> Cell:
     key, sides, folders = task
     cell = Cell(key, sides, gain(sides))
+    if press.folder is None:
+        return cell
     curves = {run_id: read_curves(_log(home))[0] for run_id, home in folders.items()}
     facts: list[tuple[str, Any]] = protocol_facts(load(folders[cell.first.run_id]))
-    write_cell_page(cell, curves, facts, folder, counts)
+    write_cell_page(cell, curves, facts, press.folder, press.counts)
     return cell
 
 
@@ -141,17 +169,17 @@ def _slim(summary: RunSummary, standing: str | None) -> RunSummary:
     )
 
 
-def _with_findings(
-    summary: RunSummary, home: Path, findings: list[Finding], folder: Path, counts: dict[str, str]
-) -> RunSummary | Broken:
+def _with_findings(summary: RunSummary, home: Path, findings: list[Finding], press: Press) -> RunSummary | Broken:
     """Apply what only several records together show: an error takes the page away, the rest is written onto it."""
     if any(finding.level == "error" for finding in findings):
-        shutil.rmtree(folder / "runs" / summary.run_id)
+        press.remove(summary)
         return Broken(summary.place, said(Verification(home, summary.run_id, tuple(findings), 0)))
-    data = read_run(home)
+    if press.folder is None:
+        return summary
+    data = read_run(home, press.cards)
     more = replace(data.verification, findings=(*data.verification.findings, *findings))
-    shutil.rmtree(folder / "runs" / summary.run_id)
-    write_run_page(replace(data, verification=more), summary, folder, counts)
+    press.remove(summary)
+    press.run_page(replace(data, verification=more), summary)
     return summary
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,8 +79,8 @@ class RunData:
         return tuple(name for name in sorted(self.record.pictures) if _is_picture(folder / name))
 
 
-def read_run(folder: Path) -> RunData:
-    """Read and verify one record folder.
+def read_run(folder: Path, cards: Iterable[Path] = ()) -> RunData:
+    """Read and verify one record folder, by the shipped cards and those in the folders ``cards``.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def read_run(folder: Path) -> RunData:
         The record is not valid; nothing of it may be shown.
     """
     opened = open_record(folder)
-    verification = verify_opened(opened)
+    verification = verify_opened(opened, cards=cards)
     if not verification.ok:
         raise UserError(said(verification))
     return RunData(opened, verification)

@@ -27,7 +27,7 @@ _LIVE_SCRIPT: Final = '<script src="/static/live.js" data-built="{}" defer></scr
 _HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
-def serve(runs: Sequence[Path], out: Path, port: int = 8000) -> None:
+def serve(runs: Sequence[Path], out: Path, port: int = 8000, cards: Sequence[Path] = ()) -> None:
     """Build the board, serve it on this machine alone, and rebuild it as records arrive, until interrupted.
 
     Parameters
@@ -38,13 +38,15 @@ def serve(runs: Sequence[Path], out: Path, port: int = 8000) -> None:
         The board's folder.
     port : int
         TCP port on the loopback address; 0 takes any free one.
+    cards : sequence of Path
+        Folders of the user's own cards, as they are when this starts.
 
     Raises
     ------
     HarnessError
         The port is taken, or the first board cannot be built.
     """
-    with LiveBoard(runs, out, port) as live:
+    with LiveBoard(runs, out, port, cards=cards) as live:
         say(f"The board is at {live.address} and follows {', '.join(str(run) for run in runs)}. Stop with Ctrl+C.")
         try:
             threading.Event().wait()
@@ -57,19 +59,21 @@ class LiveBoard:
 
     Parameters
     ----------
-    runs, out, port
+    runs, out, port, cards
         As for `serve`.
     every : float
         Seconds between two looks at the folders of runs.
     """
 
-    def __init__(self, runs: Sequence[Path], out: Path, port: int = 8000, every: float = 1.0) -> None:
-        self.runs, self.out, self.every = list(runs), out, every
+    def __init__(
+        self, runs: Sequence[Path], out: Path, port: int = 8000, every: float = 1.0, cards: Sequence[Path] = ()
+    ) -> None:
+        self.runs, self.out, self.every, self.cards = list(runs), out, every, tuple(cards)
         self.built = 0  # how often; a page that saw fewer reloads
         self.stopped = threading.Event()
         self.news = threading.Condition()
         self._seen = signature(self.runs)
-        build(self.runs, out)
+        build(self.runs, out, cards=self.cards)
         try:
             self._server = _Server(("127.0.0.1", port), self)
         except OSError as error:
@@ -113,7 +117,7 @@ class LiveBoard:
                 continue
             self._seen = now
             try:
-                build(self.runs, self.out)
+                build(self.runs, self.out, cards=self.cards)
             except HarnessError as error:
                 say(f"The board was not rebuilt: {error}")
                 continue

@@ -11,7 +11,7 @@ from harness.leaderboard.pages import Board, write_pages
 __all__ = ["build"]
 
 
-def build(runs: Sequence[Path], out: Path, *, workers: int | None = None) -> Path:
+def build(runs: Sequence[Path], out: Path, *, cards: Sequence[Path] = (), workers: int | None = None) -> Path:
     """Build the board.
 
     Parameters
@@ -20,6 +20,8 @@ def build(runs: Sequence[Path], out: Path, *, workers: int | None = None) -> Pat
         Folders that are searched for records, at any depth.
     out : Path
         The board's folder. An earlier board there is replaced at once when the new one is complete.
+    cards : sequence of Path
+        Folders of the user's own cards, such as the one that `harness pretrain` writes.
     workers : int, optional
         Processes for the pages of runs and cells; all processors by default, one where there are few pages.
 
@@ -35,7 +37,7 @@ def build(runs: Sequence[Path], out: Path, *, workers: int | None = None) -> Pat
     HarnessError
         The board cannot be written.
     """
-    board = Board.gather(runs)
+    board = Board.gather(runs, cards)
     with new_board(out) as folder:
         write_pages(board, folder, workers)
     return out / "index.html"

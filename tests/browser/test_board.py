@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+
 import pytest
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -93,6 +96,24 @@ def test_filters_change_rows_count_and_address(browser, root):
     browser.find('form[data-for="claims"] [type=reset]').click()
     assert len(rows(browser)) == 177
     assert fragment(browser) == ""
+
+
+def test_the_rows_shown_can_be_saved_and_no_others(browser, root, tmp_path):
+    place = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", place)
+    front(browser, root, "#claims.model=Med3D&claims.init=scratch&claims.sort=-reported")
+    shown = values(browser)
+    for kind in ("csv", "json"):
+        browser.find(f'[data-downloads="claims"] [data-save="{kind}"]').click()
+        wait(browser, lambda kind=kind: (tmp_path / f"claims.{kind}").is_file())
+    held = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
+    table = list(csv.DictReader((tmp_path / "claims.csv").read_text(encoding="utf-8").splitlines()))
+    assert [row["reported"] for row in held] == shown
+    assert [float(row["reported"]) for row in table] == shown
+    assert {row["model"] for row in held} == {"Med3D"}
+    assert [row["id"] for row in held] == [row["id"] for row in table]
+    assert {"variant", "task", "split", "unit", "verdict"} <= set(held[0])
+    assert browser.messages() == []
 
 
 def test_search_looks_at_every_word(browser, root):

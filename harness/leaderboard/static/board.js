@@ -41,6 +41,7 @@
     this.heads = Object.create(null);
     this.makeHeads();
     if (this.form) this.makeForm();
+    this.makeDownloads();
   }
 
   Table.prototype.key = function (name) {
@@ -176,6 +177,64 @@
     });
     this.body.appendChild(fragment);
     this.order = order;
+  };
+
+  // ---- the rows shown, as a file: what the row says of itself, and the numbers of its cells ---------------------
+  Table.prototype.shown = function () {
+    var self = this;
+    return (this.order || this.rows).filter(function (entry) {
+      return !entry.row.hidden;
+    }).map(function (entry) {
+      var found = { id: entry.row.id };
+      Object.keys(entry.row.dataset).sort().forEach(function (name) {
+        found[name] = entry.row.dataset[name];
+      });
+      Object.keys(self.heads).forEach(function (name) {
+        if (name in found) return;
+        var cell = entry.row.cells[self.heads[name].column];
+        var value = cell.dataset.v !== undefined ? cell.dataset.v : cell.textContent.trim();
+        var numeric = self.heads[name].head.dataset.kind === "number" && value !== "" && isFinite(value);
+        found[name] = numeric ? Number(value) : value === "" || value === "\u2014" ? null : value;
+      });
+      return found;
+    });
+  };
+
+  function asCsv(rows) {
+    if (!rows.length) return "";
+    var names = Object.keys(rows[0]);
+    function cell(value) {
+      if (value === null || value === undefined) return "";
+      // A text that a spreadsheet would take for a formula gets an apostrophe before it.
+      var text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" + value : String(value);
+      return /[",\n\r]/.test(text) ? '"' + text.replace(/"/g, '""') + '"' : text;
+    }
+    return [names].concat(rows.map(function (row) {
+      return names.map(function (name) { return row[name]; });
+    })).map(function (row) {
+      return row.map(cell).join(",") + "\n";
+    }).join("");
+  }
+
+  Table.prototype.makeDownloads = function () {
+    var self = this;
+    var place = document.querySelector('[data-downloads="' + this.name + '"]');
+    if (!place) return;
+    place.hidden = false;
+    place.addEventListener("click", function (event) {
+      var kind = event.target.dataset.save;
+      if (!kind) return;
+      var rows = self.shown();
+      var text = kind === "csv" ? asCsv(rows) : JSON.stringify(rows, null, 1) + "\n";
+      var url = URL.createObjectURL(new Blob([text], { type: kind === "csv" ? "text/csv" : "application/json" }));
+      var link = document.createElement("a");
+      link.href = url;
+      link.download = self.name + "." + kind;
+      document.body.appendChild(link);
+      link.click();
+      link.remove();
+      setTimeout(function () { URL.revokeObjectURL(url); }, 10000);
+    });
   };
 
   var tables = [];
