@@ -111,6 +111,7 @@ class Registered(_Config):
     """What an experiment fixes before anything runs."""
 
     id: str = Field(pattern=r"^[a-z0-9_]+$", description="the name of its file")
+    title: str = ""
     margin: float = Field(gt=0, lt=1, description="largest difference that still counts as reproduced, as a fraction")
     claims: tuple[str, ...] = Field(default=(), description="the printed numbers that it attempts")
     note: str = Field(default="", description="what it can and cannot show")
@@ -151,13 +152,30 @@ class PretrainConfig(_Where):
 
     model: str
     name: str = Field(pattern=r"^[a-z0-9_]+$", description="variant of the weight set that comes out")
-    dataset: str
-    held_out: tuple[str, ...] = Field(default=(), description="volumes kept apart to measure the pretext task on")
+    dataset: str = Field(description="one id, or several joined by +")
+    held_out: tuple[str, ...] = Field(
+        default=(),
+        description="volumes kept apart to measure the pretext task on; dataset/case where there are several data sets",
+    )
+    split: str | None = Field(default=None, description="with fold: which split of the data set; null: its first")
+    fold: int | None = Field(
+        default=None,
+        ge=0,
+        description="learn from the training cases of this fold alone and hold out its validation cases; null: use all",
+    )
+    parent: str | None = Field(
+        default=None, description="a weight set to go on from; its file is found as its card says, or given as weights="
+    )
     seed: int = Field(default=0, ge=0)
     input: InputChoice = InputChoice()
     recipe: dict[str, Any] = Field(description="validated by the recipe that its `name` names")
     network: dict[str, Any] = Field(default_factory=dict, description="options of the adapter")
     training: Training
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The ids in ``dataset``."""
+        return tuple(self.dataset.split("+"))
 
     def science(self) -> dict[str, Any]:
         """Return what can change a result."""

@@ -13,22 +13,18 @@ import torch
 
 from harness.adapters.build import Built
 from harness.adapters.registry import adapter
+from harness.adapters.weights import locate
 from harness.cards.library import dataset_card, model_card
 from harness.cards.model import ModelCard
 from harness.checkpoints.hashing import state_sha256
 from harness.config import PretrainConfig
-from harness.data.check import check
-from harness.data.contract import meet
-from harness.data.layouts import find_cases
-from harness.data.preprocessing import prepare
-from harness.data.roots import cache_folder, data_root, marked
-from harness.errors import unknown_name
+from harness.data.roots import cache_folder
+from harness.errors import UserError
 from harness.pretraining.card_writer import check_name, write_pretrained
-from harness.pretraining.recipes import make_task
-from harness.pretraining.seen import Seen
-from harness.pretraining.volumes import CachedVolumes
+from harness.pretraining.recipes import make_task, task_class
+from harness.pretraining.sources import Choice, Sources, fitted, open_sources
 from harness.progress import say
-from harness.recording.pretext import PretrainFacts, write_pretrain_record
+from harness.recording.pretext import Parent, PretrainFacts, write_pretrain_record
 from harness.records.runfolder import RunFolder, claim_folder
 from harness.training.device import Numerics, choose_device, seed_everything, use_determinism
 from harness.training.loop import fit
@@ -67,40 +63,69 @@ def pretrain(config: PretrainConfig) -> Pretrained:
     """
     base, _ = model_card(config.model, config.cards)
     made = check_name(base, config.name)
+    parent = _parent(config, base)
     with claim_folder(config.out / config.cell) as folder:
         weights = folder.path / "weights"
         if folder.is_complete and (weights / "card.yaml").is_file():
             say(f"already complete: {weights}")
             return Pretrained(made, weights / "card.yaml", folder.record)
         with folder.at_work():
-            _execute(config, base, folder, weights)
+            _execute(config, base, parent, folder, weights)
         return Pretrained(made, weights / "card.yaml", folder.record)
 
 
-def _execute(config: PretrainConfig, base: ModelCard, folder: RunFolder, weights: Path) -> None:
-    workers = config.executor.workers
-    data, data_folder = dataset_card(config.dataset, config.cards)
-    root = data_root(data, data_folder, config.data_root)
-    data, cases = marked(data, root), find_cases(data, root)
-    for case in config.held_out:
-        if case not in cases:
-            raise unknown_name(f"case of {data.id}", case, cases, "held_out names the volumes to measure on.")
-    report = check(data, cases, workers=workers, cache=cache_folder(config.cache))
-    report.refuse()
-    meeting = meet(base.contract, data, config.input)
-    begin = time.perf_counter()
-    cache = prepare(data, cases, report.facts, meeting.preprocessing, cache_folder(config.cache), workers=workers)
-    prepare_seconds = time.perf_counter() - begin
+def _parent(config: PretrainConfig, base: ModelCard) -> Parent | None:
+    """Find the weights to go on from, and refuse what the recipe cannot start with."""
+    recipe = task_class(config.recipe)
+    if recipe.second_stage and (config.parent is None or config.fold is None):
+        raise UserError(
+            f"Recipe {recipe.name} goes on from the weights of the first stage, on the training cases of one fold: say "
+            f"parent=MODEL and fold=NUMBER (found parent={config.parent}, fold={config.fold})."
+        )
+    if config.fold is not None and (config.held_out or len(config.datasets) > 1):
+        raise UserError("With fold=, its validation cases of the one data set are held out: leave held_out out.")
+    if config.fold is None and config.split is not None:
+        raise UserError(f"split={config.split} needs fold=, which says whose training cases are used.")
+    if config.parent is None:
+        if config.weights is not None:
+            raise UserError("weights= names the file of the weights to go on from. Say parent=MODEL, too: whose it is.")
+        return None
+    card, home = model_card(config.parent, config.cards)
+    if card.family != base.family or card.checkpoint is None:
+        raise UserError(
+            f"parent={config.parent} cannot start {base.id}: it must be of the family {base.family} and have a file."
+        )
+    return Parent(card, home, locate(card, home, config.weights))
+
+
+def _execute(config: PretrainConfig, base: ModelCard, parent: Parent | None, folder: RunFolder, weights: Path) -> None:
+    recipe, workers = task_class(config.recipe), config.executor.workers
+    cards = [dataset_card(name, config.cards) for name in config.datasets]
+    base = fitted(base, [card for card, _ in cards], recipe)
+    sources = open_sources(
+        cards,
+        base,
+        recipe,
+        Choice(config.held_out, config.split, config.fold),
+        config.input,
+        root=config.data_root,
+        cache=cache_folder(config.cache),
+        workers=workers,
+    )
 
     device = choose_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     use_determinism(config.training.deterministic, device)
     seeds = seed_everything(config.seed)
-    train = sorted(set(cases) - set(config.held_out))
-    task = make_task(config.recipe, CachedVolumes(cache, cases), train, config.held_out, config.seed)
+    settings = recipe.completed(config.recipe, [card for card, _ in cards])
+    task = make_task(settings, sources.volumes, sources.train, sources.held_out, config.seed)
     task.workers = workers
-    network = task.network(base, config.network)
+    if parent is None:
+        network = task.network(base, config.network)
+    else:  # the parent's file is read as the parent's card says it lies on disk
+        layout = base.model_copy(update={"checkpoint": parent.card.checkpoint})
+        network = task.network(layout, config.network, parent.file)
     start_hash = state_sha256(network.state_dict())
     numerics = Numerics(config.training, device)
     outcome = fit(network, task, config.training, folder.checkpoints, folder.log, numerics)
@@ -108,7 +133,6 @@ def _execute(config: PretrainConfig, base: ModelCard, folder: RunFolder, weights
     begin = time.perf_counter()
     scores = task.evaluate(network, device)
     evaluate_seconds = time.perf_counter() - begin
-    images = {case: found.image_sha256 for case, found in report.facts.items()}
     write_pretrained(
         weights,
         base=base,
@@ -118,21 +142,37 @@ def _execute(config: PretrainConfig, base: ModelCard, folder: RunFolder, weights
         optimizer=None,
         steps=outcome.steps,
         seconds=outcome.seconds["train"],
-        seen=[Seen(data, images, config.held_out)],
+        seen=sources.seen,
+        parent=(parent.card, parent.folder) if parent else None,
+        notes=_input_notes(config, base, sources),
     )
     facts = PretrainFacts(
         config=config,
         model=base,
-        data=data,
-        meeting=meeting,
-        report=report,
+        parent=parent,
+        sources=sources,
+        settings=settings,
         built=Built(network, adapter(base.adapter).version, start_hash, None),
         task=task,
         outcome=outcome,
         scores=scores,
         seeds=seeds,
         device=device,
-        prepare_seconds=prepare_seconds,
         evaluate_seconds=evaluate_seconds,
     )
     write_pretrain_record(folder, facts)
+
+
+def _input_notes(config: PretrainConfig, base: ModelCard, sources: Sources) -> list[str]:
+    """Say how volumes were prepared where that is not what the contract, which fine-tuning follows, says."""
+    notes = []
+    for part in sources.parts:
+        used = part.meeting.preprocessing
+        rule = used.intensity.model_dump(exclude_none=True)
+        if rule != base.contract.intensity.model_dump(exclude_none=True):
+            notes.append(f"Pretraining prepared {part.card.id} with the intensity rule {rule}, not the contract's.")
+        if used.spacing != (base.contract.spacing or "native"):
+            notes.append(f"Pretraining prepared {part.card.id} at the spacing {used.spacing} (network axes, mm).")
+    if config.fold is not None:
+        notes.append(f"Fine-tune it on fold {config.fold} only; the record of another fold says so.")
+    return notes

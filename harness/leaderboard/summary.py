@@ -188,4 +188,4 @@ def metric_name(record_id: str) -> str:
 
 def unit_text(metric: Headline | Metric) -> str:
     """Return the unit as it follows a number; a fraction has none."""
-    return {"fraction": "", "squared_intensity": ""}.get(metric.unit, f" {metric.unit}")
+    return {"fraction": "", "squared_intensity": "", "intensity": ""}.get(metric.unit, f" {metric.unit}")

@@ -33,7 +33,7 @@ from harness.pretraining.stages import from_parent
 from harness.pretraining.task import FileLayout, PretextTask, device_of, evaluating, on_cpu
 from harness.pretraining.volumes import Volumes, train_and_held_out
 
-__all__ = ["BrainSegFounder", "BrainSegFounderTask"]
+__all__ = ["BrainSegFounder", "BrainSegFounderStage2Task", "BrainSegFounderTask"]
 
 _PROBED = "hidden2"  # the grid of 1/8: deeper ones have too few cells for a probe
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -42,7 +42,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class BrainSegFounder(Fact):
     """Settings of the task; the defaults are the published ones."""
 
-    name: Literal["brainsegfounder"] = "brainsegfounder"
+    name: Literal["brainsegfounder", "brainsegfounder_stage2"] = "brainsegfounder"
     cubes: Cubes = Cubes(size=(96, 96, 96))
     batch: int = Field(default=2, gt=0, description="scans")
     crops: int = Field(default=2, gt=0, description="crops of each scan; every crop gives two views")
@@ -79,6 +79,7 @@ class BrainSegFounderTask(PretextTask):
     name = "brainsegfounder"
     method = "masked volume inpainting, rotation and contrastive coding, no labels"
     layout = FileLayout(".pt", "torch_zip", "state_dict", "module.", published_head=False)
+    multichannel = True
 
     def __init__(
         self, volumes: Volumes, train: Iterable[str], held_out: Iterable[str], settings: BrainSegFounder, seed: int
@@ -102,10 +103,18 @@ class BrainSegFounderTask(PretextTask):
         """Size of the crops."""
         return self.settings.cubes.size
 
+    @property
+    def samples(self) -> int:
+        """Views in a batch: two of every crop."""
+        return 2 * self.settings.batch * self.settings.crops
+
     def network(self, card: ModelCard, options: Mapping[str, Any], weights: Path | None = None) -> nn.Module:
         """Return the published pretext network; a parent may have other channels: see `stages.from_parent`."""
         self._fresh = lambda: build(card, Task("published"), options, None).network
-        network = self._fresh() if weights is None else from_parent(card, options, weights)
+        if weights is None:
+            network = self._fresh()
+        else:
+            network, self.inherited = from_parent(card, options, weights)
         if not isinstance(network, SwinSSL):
             raise UserError(f"{card.id} is not a Swin pretext network. Use a card with layout: pretext.")
         return network
@@ -226,3 +235,11 @@ class BrainSegFounderTask(PretextTask):
                 )
                 scores[key] = linear_probe(train, test)
         return scores
+
+
+class BrainSegFounderStage2Task(BrainSegFounderTask):
+    """The same task, from the weights of stage 1, on the training cases of one fold of the target."""
+
+    name = "brainsegfounder_stage2"
+    method = "masked volume inpainting, rotation and contrastive coding, no labels; second stage, on one fold"
+    second_stage = True

@@ -75,7 +75,8 @@ def write_pretrained(
     steps: int,
     seconds: float,
     seen: Sequence[Seen],
-    parent: ModelCard | None = None,
+    parent: tuple[ModelCard, Path] | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write the checkpoint, the list of volumes seen, and last the card; return the path of the card.
 
@@ -99,8 +100,10 @@ def write_pretrained(
         Wall time of training.
     seen : sequence of Seen
         The volumes, by data set.
-    parent : ModelCard, optional
-        The weight set that pretraining started from.
+    parent : (ModelCard, Path), optional
+        The weight set that pretraining started from, and the folder of its card.
+    notes : sequence of str
+        How the input was prepared, where it is not as the contract says.
 
     Raises
     ------
@@ -113,8 +116,9 @@ def write_pretrained(
     checkpoint = folder / f"{name}{task.layout.suffix}"
     legacy = task.layout.container == "torch_legacy"
     write_checkpoint(checkpoint, task.contents(network, optimizer, steps), legacy)
-    write_seen(folder, seen, task.labelled)
-    card = _card(new_id, base, task, checkpoint, steps, seconds, seen, parent)
+    write_seen(folder, seen, task.labelled, parent[1] if parent else None)
+    card = _card(new_id, base, task, checkpoint, steps, seconds, seen, parent[0] if parent else None)
+    card = card.model_copy(update={"notes": (*card.notes, *notes)})
     card = card.model_copy(update={"parameters": sum(value.numel() for value in task.published(network).parameters())})
     path = folder / "card.yaml"
     content = card.model_dump(mode="json", exclude_defaults=True)
@@ -133,6 +137,7 @@ def _card(
     parent: ModelCard | None,
 ) -> ModelCard:
     datasets = [part.dataset for part in seen]
+    before = parent.pretraining.datasets if parent and parent.pretraining else ()
     count = sum(len(part.trained) for part in seen)
     licences = sorted({card.terms.licence for card in datasets} | ({parent.licence} if parent else set()))
     marks = {"self_pretrained"} | {mark for card in datasets for mark in card.evidence}
@@ -162,14 +167,14 @@ def _card(
         licence_note="Made from volumes under these terms"
         + (f" and from the weights of {parent.id}." if parent else "."),
         pretraining=Pretraining(
-            datasets=tuple(card.id for card in datasets),
+            datasets=tuple(dict.fromkeys([*before, *(card.id for card in datasets)])),
             method=task.method,
             steps=steps,
             parent=parent.id if parent else None,
             fingerprint=combined_fingerprint(seen),
             notes=(f"{count} volumes, {seconds:.0f} s of training; volumes.json lists them by content.",),
         ),
-        contamination=tuple(_overlap(part, task.labelled) for part in seen),
+        contamination=_overlaps(seen, task.labelled, parent.contamination if parent else ()),
         parity="Made by `harness pretrain`; these are not the authors' weights.",
         evidence=tuple(sorted(marks)),
         exceptions=base.exceptions,
@@ -178,12 +183,23 @@ def _card(
     )
 
 
+def _overlaps(seen: Sequence[Seen], labelled: bool, inherited: Sequence[Contamination]) -> tuple[Contamination, ...]:
+    """Return one entry per data set: what was seen here, and what the parent had seen where that is worse or else."""
+    own = {part.dataset.id: _overlap(part, labelled) for part in seen}
+    for entry in inherited:
+        known = own.get(entry.dataset)
+        if known is None or (known.status == "unlabeled_overlap" and entry.status in ("train_overlap", "test_overlap")):
+            own[entry.dataset] = entry
+    return tuple(own.values())
+
+
 def _overlap(part: Seen, labelled: bool) -> Contamination:
     how = "with labels" if labelled else "without labels"
+    fold = f": the training cases of fold {part.split.fold} of the split {part.split.id}" if part.split else ""
     return Contamination.model_validate(
         {
             "dataset": part.dataset.id,
             "status": "train_overlap" if labelled else "unlabeled_overlap",
-            "evidence": f"{len(part.trained)} of its volumes were seen {how}",
+            "evidence": f"{len(part.trained)} of its volumes were seen {how}{fold}",
         }
     )

@@ -103,9 +103,14 @@ class GenesisTask(PretextTask):
         """Size of the cubes."""
         return self.settings.cubes.size
 
+    @property
+    def samples(self) -> int:
+        """Cubes of a batch."""
+        return self.settings.batch
+
     def network(self, card: ModelCard, options: Mapping[str, Any], weights: Path | None = None) -> nn.Module:
         """Return the published U-Net with its one output channel; see `PretextTask.network`."""
-        return build(card, Task("published"), options, weights).network
+        return self.keep(build(card, Task("published"), options, weights))
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Return ``image`` (distorted) and ``target``, both float32 of shape (batch, 1, a, b, c)."""

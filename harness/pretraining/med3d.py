@@ -6,7 +6,7 @@ normalisation, the branches and that only its own data set updates a branch are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from harness.adapters.build import build
 from harness.adapters.interface import Task
 from harness.cards.base import Fact
+from harness.cards.dataset import DatasetCard
 from harness.cards.model import ModelCard
+from harness.data.check import CaseFacts
+from harness.data.contract import InputChoice
 from harness.errors import UserError
 from harness.networks.med3d_resnet import Med3DResNet
 from harness.pretraining.co_training import NOT_ANNOTATED, CoTraining, co_training_loss
-from harness.pretraining.med3d_data import labelled_patch
+from harness.pretraining.med3d_data import labelled_patch, median_spacing
 from harness.pretraining.probe import cells, linear_probe, untrained
 from harness.pretraining.randomness import sample_state
 from harness.pretraining.task import FileLayout, PretextTask, device_of, evaluating, on_cpu
@@ -108,15 +111,34 @@ class Med3DTask(PretextTask):
             raise UserError(f"None of the cases to {purpose} has a label, and this recipe learns from labels.")
         return found
 
+    @staticmethod
+    def completed(content: Mapping[str, Any], datasets: Sequence[DatasetCard]) -> dict[str, Any]:
+        """Count the classes on the cards of the data sets, where the configuration does not say them."""
+        known = {card.id: len(card.labels) for card in datasets}
+        return {**content, "classes": {**known, **content.get("classes", {})}}
+
+    @staticmethod
+    def input_choice(choice: InputChoice, cases: Sequence[CaseFacts]) -> InputChoice:
+        """Resample to the median spacing of the data set, as the paper; a spacing that was chosen stays."""
+        if choice.spacing != "contract":
+            return choice
+        x, y, z = (round(step, 4) for step in median_spacing(cases))  # headers hold float32
+        return choice.model_copy(update={"spacing": (x, y, z)})
+
     @property
     def size(self) -> tuple[int, int, int]:
         """Size of the patches."""
         return self.settings.size
 
+    @property
+    def samples(self) -> int:
+        """Patches of a batch."""
+        return self.settings.batch
+
     def network(self, card: ModelCard, options: Mapping[str, Any], weights: Path | None = None) -> nn.Module:
         """Return the published encoder with fresh branches; see `PretextTask.network`."""
         self._fresh = lambda: build(card, Task("published"), options, None).network
-        encoder = build(card, Task("published"), options, weights).network
+        encoder = self.keep(build(card, Task("published"), options, weights))
         if not isinstance(encoder, Med3DResNet):
             raise UserError(f"{card.id} is not a Med3D encoder. Use a card of that family, such as med3d.resnet10.")
         return CoTraining(encoder, [self.settings.classes[name] for name in self.datasets])

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from harness.pretraining.task import PretextTask
     from harness.pretraining.volumes import Volumes
 
-__all__ = ["RECIPES", "make_task", "settings"]
+__all__ = ["RECIPES", "make_task", "settings", "task_class"]
 
 RECIPES: Mapping[str, tuple[str, str, str]] = {
     "models_genesis": ("harness.pretraining.genesis", "Genesis", "GenesisTask"),
     "brainsegfounder": ("harness.pretraining.brainsegfounder", "BrainSegFounder", "BrainSegFounderTask"),
+    "brainsegfounder_stage2": (
+        "harness.pretraining.brainsegfounder",
+        "BrainSegFounder",
+        "BrainSegFounderStage2Task",
+    ),
     "med3d": ("harness.pretraining.med3d", "Med3D", "Med3DTask"),
     "volume_fusion": ("harness.pretraining.volume_fusion", "VolumeFusion", "VolumeFusionTask"),
     "volume_fusion_2023": ("harness.pretraining.volume_fusion", "VolumeFusion2023", "VolumeFusion2023Task"),
@@ -57,6 +62,18 @@ def make_task(
         As `settings`, or the volumes do not serve the recipe.
     """
     chosen = settings(content)
-    module, _, kind = RECIPES[str(content["name"])]
-    task: PretextTask = getattr(importlib.import_module(module), kind)(volumes, train, held_out, chosen, seed)
+    task: PretextTask = task_class(content)(volumes, train, held_out, chosen, seed)
     return task
+
+
+def task_class(content: Mapping[str, Any]) -> Any:
+    """Return the class of the task of the recipe that ``content["name"]`` names, a `PretextTask`.
+
+    Raises
+    ------
+    UserError
+        As `settings`.
+    """
+    settings(content)
+    module, _, kind = RECIPES[str(content["name"])]
+    return getattr(importlib.import_module(module), kind)

@@ -17,10 +17,11 @@ from harness.errors import UserError
 
 __all__ = ["from_parent"]
 
+_ENCODER = "swinViT."
 _STEM = "swinViT.patch_embed.proj."
 
 
-def from_parent(card: ModelCard, options: Mapping[str, Any], weights: Path) -> nn.Module:
+def from_parent(card: ModelCard, options: Mapping[str, Any], weights: Path) -> tuple[nn.Module, float]:
     """Build the pretext network of a card and fill it from a pretext file.
 
     A file with another number of channels gives everything but the stem and the last layer of the reconstruction;
@@ -35,6 +36,13 @@ def from_parent(card: ModelCard, options: Mapping[str, Any], weights: Path) -> n
     weights : Path
         The file.
 
+    Returns
+    -------
+    nn.Module
+        The network.
+    float
+        Share of the encoder's parameters that the file gave.
+
     Raises
     ------
     UserError
@@ -48,7 +56,8 @@ def from_parent(card: ModelCard, options: Mapping[str, Any], weights: Path) -> n
     found = adapter(card.adapter).recognise(read(weights, layout.weights_key, layout.prefix).tensors)
     channels = found.get("in_channels")
     if channels == card.architecture.get("in_channels"):
-        return build(card, Task("published"), options, weights).network
+        built = build(card, Task("published"), options, weights)
+        return built.network, built.report.encoder.value if built.report else 0.0
     as_parent = card.model_copy(update={"architecture": {**card.architecture, "in_channels": channels}})
     parent = build(as_parent, Task("published"), options, weights).network
     network = build(card, Task("published"), options, None).network
@@ -59,4 +68,6 @@ def from_parent(card: ModelCard, options: Mapping[str, Any], weights: Path) -> n
         if not name.startswith(_STEM) and value.shape == own[name].shape
     }
     network.load_state_dict({**own, **kept})
-    return network
+    encoder = [name for name, _ in network.named_parameters() if name.startswith(_ENCODER)]
+    given = sum(own[name].numel() for name in encoder if name in kept)
+    return network, given / sum(own[name].numel() for name in encoder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from harness.adapters.build import Built
+from harness.cards.dataset import DatasetCard
 from harness.cards.model import ModelCard
 from harness.data.ahead import ahead
+from harness.data.check import CaseFacts
+from harness.data.contract import InputChoice
 
 __all__ = ["FileLayout", "PretextTask", "device_of", "evaluating", "on_cpu"]
 
@@ -42,6 +46,12 @@ class PretextTask(abc.ABC):
         Of the file that `contents` fills.
     labelled : bool
         Whether reference labels of the volumes are used.
+    multichannel : bool
+        Whether the network may be built for as many channels as the data have.
+    second_stage : bool
+        Whether the recipe goes on from other weights, on the training cases of one fold.
+    inherited : float
+        Share of the encoder's parameters that came from the parent's file; 0 from scratch. Set by `network`.
     workers : int
         Threads that prepare batches ahead; the batches are the same with any number.
     """
@@ -50,7 +60,27 @@ class PretextTask(abc.ABC):
     method: ClassVar[str]
     layout: ClassVar[FileLayout]
     labelled: ClassVar[bool] = False
+    multichannel: ClassVar[bool] = False
+    second_stage: ClassVar[bool] = False
+    inherited: float = 0.0
     workers: int = 0
+
+    @staticmethod
+    def completed(content: Mapping[str, Any], datasets: Sequence[DatasetCard]) -> dict[str, Any]:
+        """Return the settings as configured, with what the data set cards know already."""
+        del datasets
+        return dict(content)
+
+    @staticmethod
+    def input_choice(choice: InputChoice, cases: Sequence[CaseFacts]) -> InputChoice:
+        """Return how one data set is prepared, where the recipe has a rule of its own; ``cases`` are all of it."""
+        del cases
+        return choice
+
+    @property
+    @abc.abstractmethod
+    def samples(self) -> int:
+        """How many training volumes go into a step."""
 
     @property
     @abc.abstractmethod
@@ -101,6 +131,11 @@ class PretextTask(abc.ABC):
     def facts(self) -> dict[str, Any]:
         """Return what a record should say about the data as they were used, JSON-ready."""
         return {}
+
+    def keep(self, built: Built) -> nn.Module:
+        """Note what a file gave, and return the network."""
+        self.inherited = built.report.encoder.value if built.report else 0.0
+        return built.network
 
     def batches(self, start: int, stop: int) -> Iterator[Mapping[str, Tensor]]:
         """Yield the batch of every step in ``range(start, stop)``, in order."""

@@ -114,6 +114,11 @@ class _FusionTask(PretextTask):
         """Size of the fused volumes."""
         return self.chosen.size
 
+    @property
+    def samples(self) -> int:
+        """Fused volumes of a batch."""
+        return self.chosen.batch
+
     def network(self, card: ModelCard, options: Mapping[str, Any], weights: Path | None = None) -> nn.Module:
         """Return the published network, which has one class per coefficient; see `PretextTask.network`."""
         classes = card.architecture.get("num_classes")
@@ -122,7 +127,7 @@ class _FusionTask(PretextTask):
                 f"{card.id} has {classes} output classes, and highest={self.chosen.highest} makes "
                 f"{self.chosen.highest + 1}. Set recipe.highest to one less than the classes of the card."
             )
-        return build(card, Task("published", patch=self.size), options, weights).network
+        return self.keep(build(card, Task("published", patch=self.size), options, weights))
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Return ``image`` float32 of shape (batch, 1, a, b, c) and ``label`` int64 of shape (batch, a, b, c)."""

@@ -28,11 +28,14 @@ from harness.files import canonical_json, file_sha256, sha256_hex
 from harness.pretraining.seen import FILE_NAME as SEEN_FILE
 from harness.pretraining.seen import contamination
 from harness.recording.shared import (
+    batch_norm_words,
     cost,
     deterministic_flags,
     intensity,
+    loss_words,
     model_part,
     schedule_words,
+    selection_words,
     submitter,
     submitter_reasons,
 )
@@ -87,7 +90,9 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
     if facts.data.terms.redistribution:
         _draw_slices(folder, facts, rows)
     metric_ids = [definition(metric).record_id for metric in protocol.scoring.metrics]
-    config_yaml = yaml.safe_dump(config.science(), sort_keys=True, allow_unicode=True)
+    # the rules by which the data met the weights belong to the configuration as it was resolved
+    rules = {"input_rules": list(facts.meeting.rules)} if facts.meeting.rules else {}
+    config_yaml = yaml.safe_dump({**config.science(), **rules}, sort_keys=True, allow_unicode=True)
     loading = facts.built.loading()
     record = assemble(
         kind="probe" if protocol.training.finetuning.mode == "linear_probe" else "fine_tune",
@@ -206,8 +211,8 @@ def _contamination(facts: Facts) -> fields.Contamination | None:
             return fields.Contamination(status="unknown", evidence="the model card says nothing about this data set")
         return fields.Contamination(status=stated.status, evidence=stated.evidence)
     images = {case: found.image_sha256 for case, found in facts.report.facts.items()}
-    found = contamination(facts.model_folder, facts.data.id, images, facts.split.scored)
-    if found.status == "none" and stated is not None:
+    found = contamination(facts.model_folder, facts.data.id, images, facts.split.scored, facts.split)
+    if found.status in ("none", "unknown") and stated is not None:
         # other volumes of this data set were seen: the cautious word, with what was found about the scored ones
         return fields.Contamination(status=stated.status, evidence=f"{stated.evidence}; {found.evidence}")
     return fields.Contamination(status=found.status, evidence=found.evidence)
@@ -260,13 +265,15 @@ def _protocol(facts: Facts) -> fields.Protocol:
         optimizer=training.optimizer.name,
         lr=training.optimizer.lr,
         schedule=schedule_words(training),
-        loss=f"{training.loss.dice:g} Dice + {training.loss.cross_entropy:g} cross entropy",
+        loss=loss_words(training),
         steps=facts.outcome.steps,
         epochs=samples / len(facts.split.train),
         samples_seen=samples,
         selection=fields.Selection(
-            rule=training.selection.rule,
-            note=f"weights of step {facts.outcome.selected_step}",
+            rule="average"
+            if training.ema is not None and training.selection.rule == "last"
+            else training.selection.rule,
+            note=selection_words(training, facts.outcome),
             configurations_tried=1,
         ),
         inference=fields.Inference(
@@ -278,6 +285,7 @@ def _protocol(facts: Facts) -> fields.Protocol:
             decision="argmax" if inference.activation == "softmax" else "0.5",
             post_processing=(),
         ),
+        batch_norm=batch_norm_words(facts.built.network, training, facts.outcome),
     )
 
 

@@ -15,6 +15,9 @@ from harness.files import canonical_json, sha256_hex
 __all__ = ["PRETEXT_METRICS", "PretextDefinition", "pretext_definition"]
 
 
+Unit = Literal["fraction", "squared_intensity", "intensity", "nats"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretextDefinition:
     """One score of a pretext task, in the words of `harness.scoring.definitions.Definition`.
@@ -25,15 +28,15 @@ class PretextDefinition:
         The key under which the recipe returns it.
     record_id : str
         The id in records, with its version.
-    unit : {"fraction", "squared_intensity"}
-        Squared intensity is that of the network's input, where the recipe maps its window to [0, 1].
+    unit : {"fraction", "squared_intensity", "intensity", "nats"}
+        Intensity is that of the network's input, where the recipe maps its window to [0, 1].
     baseline_of : str or None
         Set where this is what a trivial answer scores on the same samples: the id of the network's own score.
     """
 
     id: str
     record_id: str
-    unit: Literal["fraction", "squared_intensity"]
+    unit: Unit
     higher_is_better: bool
     formula: str
     baseline_of: str | None = None
@@ -69,14 +72,98 @@ def _accuracy(id: str, name: str, answer: str, baseline_of: str | None = None) -
     )
 
 
+def _other(
+    id: str,  # noqa: A002
+    record: str,
+    unit: Unit,
+    formula: str,
+    *,
+    higher: bool,
+    baseline_of: str | None = None,
+) -> PretextDefinition:
+    return PretextDefinition(
+        id=id,
+        record_id=f"{record}.v1",
+        unit=unit,
+        higher_is_better=higher,
+        formula=formula,
+        baseline_of=baseline_of,
+    )
+
+
+_DICE = (
+    "mean over the occurring coefficients of 2 x hits / (true + answered voxels) on fused held-out volumes; answer: "
+)
+_TURNS = "share of views of held-out volumes whose quarter turns are told rightly; answer: "
+_XENT = "normalised temperature-scaled cross entropy of two views of held-out crops; embeddings: "
+_L1 = "mean over voxels of |answer - uncorrupted| on corrupted crops of held-out volumes; answer: "
+_PROBE = (
+    "balanced accuracy over the classes of held-out cells of a class-weighted ridge regression fitted on features of "
+    "training volumes; encoder: "
+)
+
 PRETEXT_METRICS = {
     card.id: card
     for card in (
         _mse("mse", "restoration", "the network's, after a sigmoid"),
         _mse("mse_identity", "restoration_identity", "the distorted cube itself", "mse"),
         _mse("mse_blur", "restoration_blur", "the distorted cube under the best of some Gaussian filters", "mse"),
+        _mse("mse_constant", "restoration_constant", "the mean intensity of the targets everywhere", "mse"),
         _accuracy("accuracy", "pseudo_label", "the network's most probable class"),
         _accuracy("accuracy_majority", "pseudo_label_majority", "the most frequent class", "accuracy"),
+        _other("dice", "dice.fusion", "fraction", _DICE + "the network's most probable class", higher=True),
+        _other(
+            "dice_majority",
+            "dice.fusion_majority",
+            "fraction",
+            _DICE + "the most frequent class",
+            higher=True,
+            baseline_of="dice",
+        ),
+        _other("rotation_accuracy", "accuracy.rotation", "fraction", _TURNS + "the network's", higher=True),
+        _other(
+            "rotation_accuracy_chance",
+            "accuracy.rotation_chance",
+            "fraction",
+            _TURNS + "drawn from four",
+            higher=True,
+            baseline_of="rotation_accuracy",
+        ),
+        _other("contrastive", "nt_xent.views", "nats", _XENT + "the network's", higher=False),
+        _other(
+            "contrastive_chance",
+            "nt_xent.views_chance",
+            "nats",
+            _XENT + "all alike",
+            higher=False,
+            baseline_of="contrastive",
+        ),
+        _other("l1", "l1.restoration", "intensity", _L1 + "the network's", higher=False),
+        _other(
+            "l1_identity",
+            "l1.restoration_identity",
+            "intensity",
+            _L1 + "the corrupted crop itself",
+            higher=False,
+            baseline_of="l1",
+        ),
+        _other(
+            "l1_constant",
+            "l1.restoration_constant",
+            "intensity",
+            _L1 + "the median of the targets everywhere",
+            higher=False,
+            baseline_of="l1",
+        ),
+        _other("probe", "accuracy.probe", "fraction", _PROBE + "the pretrained one, frozen", higher=True),
+        _other(
+            "probe_random",
+            "accuracy.probe_random",
+            "fraction",
+            _PROBE + "one that was never trained, frozen",
+            higher=True,
+            baseline_of="probe",
+        ),
     )
 }
 

@@ -58,7 +58,7 @@ RULES_VERSION = "1"  # of the checks and of the rules by which aggregates are ma
 
 ShortHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Timestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
-Unit = Literal["fraction", "mm", "count", "seconds", "ml", "voxels", "squared_intensity"]
+Unit = Literal["fraction", "mm", "count", "seconds", "ml", "voxels", "squared_intensity", "intensity", "nats"]
 
 
 class EmptyRule(Part):

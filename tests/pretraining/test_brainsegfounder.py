@@ -147,7 +147,7 @@ def test_stage_2_goes_on_from_stage_1_with_a_new_stem_where_channels_differ(
         name="child",
         task=one,
         network=second,
-        parent=model_card("brainsegfounder.mine", [tmp_path])[0],
+        parent=model_card("brainsegfounder.mine", [tmp_path]),
         **arguments,
     )
     child = model_card("brainsegfounder.child", [card_of_child.parent])[0]
