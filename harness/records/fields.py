@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -42,6 +50,10 @@ class Part(BaseModel):
     """A typed piece of a record: immutable, unknown keys refused, no NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _without_new_nulls(fields: dict[str, Any], *added: str) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None or name not in added}
 
 
 class NeedsReason:
@@ -222,6 +234,13 @@ class Protocol(Part):
     samples_seen: Known[Count] = Field(description="patches")
     selection: Known[Selection]
     inference: Known[Inference]
+    batch_norm: Name | None = Field(
+        default=None, description="several ranks only: whose statistics a network with batch norm was trained by"
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_new_and_unknown(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_new_nulls(handler(self), "batch_norm")
 
 
 class Seeds(Part):
@@ -291,6 +310,15 @@ class Cost(Part):
     energy: Energy | None = None
     seconds_per_case: Known[Amount] = Field(description="median at inference")
     resumed: Count = Field(description="how often the run was taken up again")
+    # not in the first records: where nobody knows them they are left out, so that a record keeps its hash
+    peak_gpu_reserved: Amount | None = Field(default=None, description="GiB that torch's allocator held at most")
+    samples_per_second: Amount | None = Field(default=None, description="training samples, over the time of training")
+    wait_fraction: Share | None = Field(default=None, description="of the time of training spent waiting for data")
+    ranks: Positive | None = Field(default=None, description="processes that trained together; left out: one")
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_new_and_unknown(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_new_nulls(handler(self), "peak_gpu_reserved", "samples_per_second", "wait_fraction", "ranks")
 
 
 class Submitter(Part):

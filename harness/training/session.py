@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -22,6 +22,7 @@ from harness.training.optim import Plateau, make_optimizer, make_scheduler
 from harness.training.settings import Training
 from harness.training.state import load_latest, save_state
 from harness.training.tuning import Tuning
+from harness.training.usage import Usage
 
 __all__ = ["Outcome", "Session"]
 
@@ -58,6 +59,8 @@ class Outcome:
         Processes that trained together at the end.
     trainable : int or None
         Parameters that learnt at some step, low-rank updates included.
+    usage : mapping of str to float or None
+        As `harness.training.usage.Usage.over` gives it, for training and its validations.
     """
 
     steps: int
@@ -70,6 +73,7 @@ class Outcome:
     stopped_early: bool = False
     ranks: int = 1
     trainable: int | None = None
+    usage: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class Session:
@@ -118,6 +122,7 @@ class Session:
         self.best: dict[str, Any] | None = None
         self.without_better = 0
         self.seconds = {"train": 0.0, "validate": 0.0}
+        self.usage = Usage(numerics.device)
         self.wait_seconds = 0.0
         self._parallel, self._forward = network, network
 
@@ -222,6 +227,7 @@ class Session:
                 "without_better": self.without_better,
                 "seconds": self.seconds,
                 "wait_seconds": self.wait_seconds,
+                "usage": self.usage.state_dict(),
                 "resumed": self.resumed,
             },
         )
@@ -243,6 +249,7 @@ class Session:
         self.tuning.enter(self.step)
         self.without_better = int(state["without_better"])
         self.seconds, self.wait_seconds = state["seconds"], float(state["wait_seconds"])
+        self.usage.load_state_dict(state["usage"])
         self.resumed = int(state["resumed"]) + 1
         if self.step < self.end and self.world.is_main:
             say(f"resuming at step {self.step} of {self.settings.steps}")
@@ -269,6 +276,7 @@ class Session:
             stopped_early=self.step < self.settings.steps,
             ranks=self.world.size,
             trainable=trainable,
+            usage=self.usage.over(self.world),
         )
 
     def _alone(self) -> contextlib.AbstractContextManager[Any]:

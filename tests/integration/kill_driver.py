@@ -1,4 +1,4 @@
-"""Runs one cell in forked processes that are killed at named points, then once undisturbed. Used by test_kill.py.
+"""Runs one cell in forked processes that are killed at named points or random moments. Used by test_kill.py.
 
 Importing torch and MONAI takes longer than the cell itself, so they are imported once, here, and every attempt is a
 fork: a real process, killed by a real SIGKILL.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import random
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ import harness.run
 import harness.training.evaluation
 import harness.training.state
 from harness.cli import main
+from harness.config import run_config
 
-for slow in ("torch._inductor", "scipy.stats", "harness.config", "harness.records.verify"):
+for slow in ("torch._inductor", "scipy.stats", "harness.records.verify"):
     importlib.import_module(slow)  # what a run imports on its way, once instead of in every fork
 
 
@@ -105,7 +108,41 @@ def attempt(arguments: list[str], point: str | None = None, number: int = 0) -> 
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def at_random(folders: list[list[str]], kills: int, seed: int) -> list[list[int]]:
+    """Start the cell of each folder until it is whole, killing at random moments until so many kills have happened.
+
+    The folder after the last kill ends undisturbed, those after it are not begun. The first one measures, without a
+    kill, how long a run takes.
+    """
+    rng, codes, left = random.Random(seed), [], kills
+    typical = 0.0
+    for overrides in folders:
+        config, found = run_config(overrides), []
+        while not found or found[-1] != 0:
+            begin = time.monotonic()
+            pid = os.fork()
+            if pid == 0:
+                harness.run.run(config)
+                os._exit(0)
+            if typical and left:
+                # a run that was resumed is shorter, so most moments lie within it, whatever it is doing then
+                time.sleep(rng.uniform(0, typical))
+                os.kill(pid, signal.SIGKILL)
+            found.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            left -= found[-1] == -signal.SIGKILL
+            typical = typical or time.monotonic() - begin
+            if found[-1] not in (0, -signal.SIGKILL):
+                return [*codes, found]
+        codes.append(found)
+        if not left:
+            break
+    return codes
+
+
 if __name__ == "__main__":
     plan = json.loads(sys.stdin.read())
-    codes = [[attempt(job["arguments"], *kill) for kill in job["kills"]] for job in plan]
-    sys.stdout.write(json.dumps(codes))
+    if isinstance(plan, dict):
+        answer = at_random(**plan)
+    else:
+        answer = [[attempt(job["arguments"], *kill) for kill in job["kills"]] for job in plan]
+    sys.stdout.write(json.dumps(answer))

@@ -26,36 +26,63 @@ KILLS: dict[str, list[tuple[str, int]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def outcomes(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Run every plan and one undisturbed run; return the folder of each."""
-    top = tmp_path_factory.mktemp("killed")
-    folders = {name: top / name.replace(" ", "-") for name in ["undisturbed", *KILLS]}
+QUICK = "again and again"  # it dies at most of the points; the others are run by .ci/run
+
+
+def overrides(synthetic: Path, folder: Path, cache: Path) -> list[str]:
+    return [
+        "model=models_genesis.narrow8",
+        "dataset=synthetic",
+        "init=scratch",
+        "debug=smoke",
+        "protocol.training.selection.rule=best_val",
+        "protocol.training.selection.every=2",
+        "protocol.training.ema=0.5",
+        f"cards=['{synthetic}']",
+        f"data_root='{synthetic / 'synthetic'}'",
+        f"out='{folder}'",
+        f"cache='{cache}'",
+        "threads=1",
+    ]
+
+
+def drive(plan: object) -> Any:
+    done = subprocess.run(
+        [sys.executable, str(DRIVER)],
+        input=json.dumps(plan),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def executed(synthetic: Path, top: Path, names: list[str]) -> dict[str, Any]:
+    """Run these plans; return the folder of each and the exit codes."""
+    folders = {name: top / name.replace(" ", "-") for name in names}
     plan = [
         {
-            "arguments": [
-                "run",
-                "model=models_genesis.narrow8",
-                "dataset=synthetic",
-                "init=scratch",
-                "debug=smoke",
-                "protocol.training.selection.rule=best_val",
-                "protocol.training.selection.every=2",
-                f"cards=['{synthetic}']",
-                f"data_root='{synthetic / 'synthetic'}'",
-                f"out='{folder}'",
-                f"cache='{top / 'cache'}'",
-                "threads=1",
-            ],
+            "arguments": ["run", *overrides(synthetic, folder, top / "cache")],
             "kills": [*KILLS.get(name, []), [None, 0]],
         }
         for name, folder in folders.items()
     ]
-    done = subprocess.run(
-        [sys.executable, str(DRIVER)], input=json.dumps(plan), capture_output=True, encoding="utf-8", timeout=280, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return dict(zip(folders, zip(folders.values(), json.loads(done.stdout.splitlines()[-1]), strict=True), strict=True))
+    return dict(zip(folders, zip(folders.values(), drive(plan), strict=True), strict=True))
+
+
+@pytest.fixture(scope="module")
+def outcomes(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Run one plan and one undisturbed run."""
+    return executed(synthetic, tmp_path_factory.mktemp("killed"), ["undisturbed", QUICK])
+
+
+@pytest.fixture(scope="module")
+def other_outcomes(outcomes: dict[str, Any], synthetic: Path) -> dict[str, Any]:
+    """Run every other plan, beside the undisturbed run."""
+    top: Path = outcomes["undisturbed"][0].parent
+    return {**outcomes, **executed(synthetic, top, [name for name in KILLS if name != QUICK])}
 
 
 def record_of(folder: Path) -> tuple[dict[str, Any], Path]:
@@ -73,11 +100,8 @@ def curve(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("name", KILLS)
-def test_a_killed_run_ends_as_one_that_never_was(outcomes: dict[str, Any], name: str) -> None:
-    folder, codes = outcomes[name]
-    assert codes == [SIGKILLED] * len(KILLS[name]) + [0]
-    expected, expected_folder = record_of(outcomes["undisturbed"][0])
+def assert_the_same(undisturbed: Path, folder: Path) -> None:
+    expected, expected_folder = record_of(undisturbed)
     found, found_folder = record_of(folder)
     assert found["weights"]["final_sha256"] == expected["weights"]["final_sha256"]
     assert science_of_cases(found_folder) == science_of_cases(expected_folder)
@@ -87,7 +111,29 @@ def test_a_killed_run_ends_as_one_that_never_was(outcomes: dict[str, Any], name:
     assert not list(folder.rglob(".tmp-*")), "a temporary file was left behind"
 
 
-def test_the_undisturbed_run_is_no_resume(outcomes: dict[str, Any]) -> None:
-    record, _ = record_of(outcomes["undisturbed"][0])
-    assert record["cost"]["resumed"] == 0
-    assert record_of(outcomes["after a checkpoint"][0])[0]["cost"]["resumed"] == 1
+def test_a_killed_run_ends_as_one_that_never_was(outcomes: dict[str, Any]) -> None:
+    folder, codes = outcomes[QUICK]
+    assert codes == [SIGKILLED] * len(KILLS[QUICK]) + [0]
+    assert_the_same(outcomes["undisturbed"][0], folder)
+    assert record_of(outcomes["undisturbed"][0])[0]["cost"]["resumed"] == 0
+    assert record_of(folder)[0]["cost"]["resumed"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in KILLS if name != QUICK])
+def test_wherever_it_is_killed(other_outcomes: dict[str, Any], name: str) -> None:
+    folder, codes = other_outcomes[name]
+    assert codes == [SIGKILLED] * len(KILLS[name]) + [0]
+    assert_the_same(other_outcomes["undisturbed"][0], folder)
+    assert record_of(folder)[0]["cost"]["resumed"] == (0 if name == "before the first checkpoint" else 1)
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_moments(synthetic: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(50)]
+    plan = [overrides(synthetic, folder, folder / "cache") for folder in folders]
+    codes = drive({"folders": plan, "kills": 50, "seed": 0})
+    assert [run[-1] for run in codes] == [0] * len(codes)
+    assert sum(run.count(SIGKILLED) for run in codes) == 50
+    for folder, _ in zip(folders[1:], codes[1:], strict=False):
+        assert_the_same(folders[0], folder)

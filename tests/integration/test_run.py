@@ -28,6 +28,12 @@ def test_a_cell_runs_from_cards_to_a_valid_record(cell: list[str], synthetic: Pa
     assert record["dataset"]["n_cases"] == {"train": 3, "val": 1, "test": 1}
     assert [metric["id"] for metric in record["metrics"]] == ["dice.hard.native.v1", "hd95.native.v1"]
     assert record["protocol"]["inference"]["window_batch"] == 1
+    cost = record["cost"]
+    assert cost["samples_per_second"] == pytest.approx(record["protocol"]["samples_seen"] / cost["wall"]["train"])
+    assert 0 < cost["wait_fraction"] < 1
+    assert cost["energy"] is None
+    assert "ranks" not in cost
+    assert "batch_norm" not in record["protocol"]
 
     places = {"cards": [synthetic], "data_root": synthetic / "synthetic"}
     verdict = verify(folder, rescore=True, full=True, **places)
