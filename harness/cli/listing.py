@@ -70,7 +70,8 @@ def _configs(group: str) -> Callable[[argparse.Namespace], Iterable[Row]]:
         del arguments
         for path in sorted((shipped("configs") / group).glob("*.yaml")):
             content = read_yaml(path)
-            yield {group: path.stem, "title": " ".join(str(content.get("title", "")).split())}
+            said = content.get("title") or (content.get("registered") or {}).get("title", "")
+            yield {group: path.stem, "title": " ".join(str(said).split())}
 
     return rows
 

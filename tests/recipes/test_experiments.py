@@ -1,0 +1,198 @@
+"""Every experiment composes, names what exists, and runs two steps on volumes made up in the layout of its data set."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from harness.cards.dataset import ids_sha256
+from harness.cards.library import claims, dataset_card, index, model_card
+from harness.config import RunConfig, compose, parse_run, run_config
+from harness.data.synthesis.official import RECIPES
+from harness.data.synthesis.writing import synthesize
+from harness.data.synthetic import write
+from harness.resources import shipped
+from harness.sweep import expand
+
+FILES = sorted((shipped("configs") / "experiment").glob("*.yaml"))
+NAMES = [path.stem for path in FILES]
+STARTS = get_args(RunConfig.model_fields["init"].annotation)
+MADE_HERE = "_self"  # weights that an experiment's own note tells how to make
+
+
+@functools.cache
+def config(name: str) -> RunConfig:
+    content = compose("run", [f"experiment={name}"])
+    start = content["init"] if content["init"] in STARTS else "pretrained"
+    return parse_run({**content, "init": start})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_composes_and_names_what_exists(name: str) -> None:
+    found = config(name)
+    assert found.registered is not None
+    assert found.registered.id == name
+    assert found.registered.title
+    assert found.registered.note
+    card, _ = dataset_card(found.dataset)
+    assert found.split in {split.id for split in card.splits}
+    assert found.model in index("model") or found.model.endswith(MADE_HERE)
+    by_id = {claim.id: claim for claim in claims().results}
+    for claim in found.registered.claims:
+        assert name in by_id[claim].about.experiments
+        assert by_id[claim].about.protocol == found.protocol.name
+    content = yaml.safe_load((shipped("configs") / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
+    released = content.get("init") == "released"
+    assert (found.registered.margin == 0.001) == released
+    if released and name.startswith("brats21"):
+        assert found.model.endswith(f"fold{found.fold}")  # the weights of another fold have seen these cases
+
+
+def test_every_experiment_that_the_ledger_names_attempts_the_claim() -> None:
+    for claim in claims().results:
+        for name in claim.about.experiments:
+            registered = config(name).registered
+            assert registered is not None
+            assert claim.card == config(name).dataset, (claim.id, name)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "released" not in name])
+def test_an_experiment_becomes_cells_with_their_twins(name: str) -> None:
+    overrides = [f"experiment={name}"]
+    if config(name).model.endswith(MADE_HERE):
+        overrides.append("model=models_genesis.narrow8")
+    cells = [cell.config for cell in expand(overrides)]
+    assert len({cell.seed for cell in cells}) >= 3
+    keys: dict[str, list[str]] = {}
+    for cell in cells:
+        same = cell.model_copy(update={"init": "scratch"}).sha256
+        keys.setdefault(same, []).append(cell.init)
+    assert {tuple(sorted(starts)) for starts in keys.values()} <= {("pretrained", "scratch"), ("scratch",)}
+    assert all(cell.registered == config(name).registered for cell in cells)
+
+
+def test_few_shots_are_two_five_and_fourteen_patients() -> None:
+    from harness.data.splits import resolve
+
+    card, _ = dataset_card("ct_headneck_oar")
+    shares = {cell.config.label_fraction for cell in expand(["experiment=fewshot_headneck"])}
+    assert sorted(len(resolve(card, None, 0, share).train) for share in shares) == [2, 5, 14]
+
+
+def test_the_roles_of_the_hippocampus_are_those_of_a_hash() -> None:
+    from harness.files import sha256_hex
+
+    card, _ = dataset_card("msd_task04_hippocampus")
+    split = next(split for split in card.splits if split.id == "hippocampus-208-roles")
+    known = next(split for split in card.splits if split.id == "msd-hippocampus-voco-208-52")
+    order = sorted(known.parts["train"], key=lambda case: sha256_hex(f"msd_task04_hippocampus/{case}"))
+    assert split.parts == {
+        "train": tuple(sorted(order[:140])),
+        "val": tuple(sorted(order[140:168])),
+        "test": tuple(sorted(order[168:])),
+    }
+
+
+NARROW = {
+    "models_genesis": ("models_genesis.narrow8", (16, 16, 16)),
+    "models_genesis_nnunet": ("nnunet_small.test", (32, 64, 64)),
+    "pctnet": ("mis_fm.pctnet_narrow8", (32, 64, 64)),
+    "fmunet": ("mis_fm.fmunet_narrow8", (16, 32, 32)),
+    "med3d": ("med3d.resnet10_narrow8", (16, 16, 16)),
+    "brainsegfounder": ("brainsegfounder.ssl_narrow12", (64, 32, 32)),
+    "baseline": ("baseline.unet_small", (16, 16, 16)),
+}
+
+
+@functools.cache
+def twin_of(dataset: str, folder: Path) -> str:
+    """Write a card of few made-up cases with the labels, channels, layout and splits of a data set; return its id."""
+    card, home = dataset_card(dataset)
+    name = f"{dataset}_twin"
+    if card.id not in RECIPES:
+        write(folder / name, cases=5, channels=len(card.channels), name=name)
+        splits = yaml.safe_load((folder / name / "splits.yaml").read_text(encoding="utf-8"))
+        (folder / name / "splits.yaml").write_text(
+            yaml.safe_dump([{**splits[0], "id": split.id} for split in card.splits]), encoding="utf-8"
+        )
+        return name
+    splits = []
+    wanted: set[str] = set()
+    for split in card.splits:
+        parts = {part: ids[: 2 if part == "train" else 1] for part, ids in split.parts.items()}
+        wanted |= {case for ids in parts.values() for case in ids}
+        hashes = {part: ids_sha256(ids) for part, ids in parts.items()}
+        splits.append({**split.model_dump(mode="json"), "parts": parts, "sha256": hashes})
+    ids = sorted(wanted) or [f"{number:03d}" for number in range(1, 6)]
+    content = yaml.safe_load((home / "card.yaml").read_text(encoding="utf-8")) | {"id": name}
+    written = synthesize(dataset, folder / name / "data", ids=ids, cases=len(ids) if wanted else 5)
+    assert wanted <= set(written)
+    (folder / name / "card.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    plain = json.loads(json.dumps([{k: v for k, v in split.items() if v not in (None, {}, ())} for split in splits]))
+    (folder / name / "splits.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+    return name
+
+
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("twins")
+    content: dict[str, Any] = yaml.safe_load(
+        (shipped("model_cards") / "models_genesis.nnunet_luna16.yaml").read_text(encoding="utf-8")
+    )
+    content |= {"id": "nnunet_small.test", "checkpoint": None, "aliases": [], "parameters": None}
+    content["architecture"] |= {"base_features": 4}
+    (folder / "nnunet_small.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_runs_two_steps_on_its_synthetic_twin(name: str, twins: Path, tmp_path: Path) -> None:
+    from harness.records.verify import verify
+    from harness.run import run
+
+    asked = config(name)
+    if asked.model.endswith(MADE_HERE):
+        kind = "models_genesis"
+    else:
+        card, _ = model_card(asked.model)
+        kind = str(card.architecture["network"]) if card.adapter == "mis_fm" else card.adapter
+    model, patch = NARROW[kind]
+    dataset = twin_of(asked.dataset, twins)
+    data = twins / dataset / "data"
+    metrics = [metric for metric in asked.protocol.scoring.metrics if metric in ("dice", "soft_dice", "iou_genesis")]
+    overrides = {
+        "model": model,
+        "dataset": dataset,
+        "init": "scratch",
+        "label_fraction": 1.0,
+        "cards": f"['{twins}']",
+        "data_root": f"'{data if data.is_dir() else twins / dataset}'",
+        "cache": f"'{twins / 'cache'}'",
+        "out": f"'{tmp_path / 'runs'}'",
+        "executor.workers": 0,
+        "protocol.patches.size": list(patch),
+        "protocol.patches.batch": 2,
+        "protocol.inference.patch": list(patch),
+        "protocol.inference.overlap": 0.0,
+        "protocol.inference.tta": "none",
+        "protocol.training.steps": 2,
+        "protocol.training.selection.every": 2,
+        "protocol.input.allow_modality_mismatch": "true",
+        "protocol.scoring.metrics": metrics,
+    }
+    folder = run(run_config([f"experiment={name}", *(f"{key}={value}" for key, value in overrides.items())]))
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    assert record["protocol"]["steps"] == 2
+    assert record["protocol"]["id"] == asked.protocol.name
+    assert record["division"] == "open"
+    assert record["evidence"] == ["synthetic_data"]
+    assert record["experiment"]["id"] == name
+    assert record["experiment"]["margin"] == asked.registered.margin
+    verdict = verify(folder, cards=[twins], data_root=data if data.is_dir() else twins / dataset)
+    assert not [finding for finding in verdict.errors if finding.check != 4], verdict.errors
