@@ -23,6 +23,7 @@ COMMANDS = {
     "list": ("listing", "models, datasets, protocols, experiments, claims or runs"),
     "run": ("run", "one cell: fine-tune, predict, score, record"),
     "sweep": ("sweep", "many cells: runs what has no record yet, here, on Slurm or on Ray"),
+    "plan": ("plan", "what a run or a sweep would do and take: downloads, steps, memory; runs nothing"),
     "pretrain": ("pretrain", "a pretext task on unlabelled volumes; writes a checkpoint and its card"),
     "data": ("data", "check, describe or synthesize a data set"),
     "score": ("score", "label maps made by anything, against references"),

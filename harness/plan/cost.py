@@ -1,0 +1,203 @@
+"""What one training step costs, found on fake tensors: no memory is taken, no weights or data are read.
+
+The step is the real one (the adapter's network, the protocol's loss, backward), only that tensors have shapes and no
+values. Memory is what live tensors hold; what the allocator rounds up and cuDNN takes for itself comes on top.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.adapters.interface import Adapter, Task
+from harness.adapters.parts import Parts
+from harness.adapters.registry import adapter
+from harness.cards.model import ModelCard
+from harness.config import Protocol
+from harness.errors import HarnessError, UserError
+from harness.training.activations import recomputed
+from harness.training.objective import SegmentationLoss
+from harness.training.tuning import Tuning
+
+__all__ = ["Footprint", "LiveBytes", "footprint", "static_bytes"]
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The cost of one step of one network.
+
+    Attributes
+    ----------
+    parameters, trainable : int
+        Numbers, not bytes.
+    flops_per_step : int
+        Floating-point operations of forward and backward over the whole batch; a multiply-add counts as two.
+    train_bytes : int
+        Largest sum of live tensors in a step: weights, gradients, optimiser state, activations.
+    static_bytes : int
+        The part that lives between steps: weights, buffers, optimiser state, moving average.
+    infer_bytes : int
+        The same for predicting one batch of windows, without the accumulators of the scan.
+    """
+
+    parameters: int
+    trainable: int
+    flops_per_step: int
+    train_bytes: int
+    static_bytes: int
+    infer_bytes: int
+
+
+def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol) -> Footprint:
+    """Predict the cost of a step.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Names the adapter and the architecture.
+    channels, outputs : int
+        Of the data set: image channels, and classes (softmax) or regions (sigmoid).
+    protocol : Protocol
+        Patch size, batch, precision, loss, optimiser.
+
+    Raises
+    ------
+    UserError
+        The network cannot be built for this patch.
+    HarnessError
+        Its code looks at values of tensors, which fake ones do not have.
+    """
+    size, settings = protocol.patches.size, protocol.training
+    options = protocol.network.get(card.adapter, {})
+    task = Task("segmentation", channels, outputs, size, options)
+    part = -(-protocol.patches.batch // settings.accumulate)
+    objective = SegmentationLoss(settings.loss, protocol.inference.activation)
+    softmax = protocol.inference.activation == "softmax"
+    family = adapter(card.adapter)
+    parts = Parts(family.encoder_prefixes(card), family.stages, family.output)
+    try:
+        with FakeTensorMode(), LiveBytes() as live, FlopCounterMode(display=False) as flops:
+            network = _without_values(family, card, task)
+            Tuning(network, settings.finetuning, parts)  # what is frozen costs no gradients
+            static = static_bytes(network, protocol)
+            weights = live.now
+            image = torch.empty((part, channels, *size))
+            target = torch.zeros((part, 1 if softmax else outputs, *size))
+            network.train()
+            live.peak = live.now
+            with _autocast(settings.amp), recomputed(network, settings.activation_checkpointing):
+                loss = objective(network(image), target)
+                loss.backward()
+            train = live.peak - weights + static
+            counted = flops.get_total_flops() * settings.accumulate
+            numbers = [parameter.numel() for parameter in network.parameters()]
+            trainable = [parameter.numel() for parameter in network.parameters() if parameter.requires_grad]
+            del loss, image, target
+            network.zero_grad(set_to_none=True)
+            network.eval()
+            window = protocol.inference.patch or size
+            live.peak = live.now
+            with torch.no_grad(), _autocast(protocol.inference.amp):
+                network(torch.empty((protocol.inference.window_batch, channels, *window)))
+            infer = live.peak
+    except (UserError, HarnessError):
+        raise
+    except Exception as error:
+        raise HarnessError(
+            f"{card.id} cannot be planned on tensors without values: {' '.join(str(error).split())[:300]}. "
+            "`harness plan --calibrate` measures it instead."
+        ) from error
+    return Footprint(sum(numbers), sum(trainable), int(counted), train, static, infer)
+
+
+def _without_values(family: Adapter, card: ModelCard, task: Task) -> nn.Module:
+    """Build a network of fake tensors, inside the fake mode."""
+    try:
+        return family.build(card, task, task.options)
+    except DataDependentOutputException:
+        # the constructor computes with tensors, such as rates of stochastic depth: build it, then forget its values
+        with unset_fake_temporarily():
+            network = family.build(card, task, task.options)
+        made: dict[int, torch.Tensor] = {}
+        for module in network.modules():
+            for held in (module._parameters, module._buffers):
+                for name, tensor in held.items():
+                    if tensor is not None:
+                        held[name] = made.setdefault(id(tensor), _forget(tensor))  # type: ignore[assignment]
+        return network
+
+
+def _forget(tensor: torch.Tensor) -> torch.Tensor:
+    empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+    return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+def static_bytes(network: nn.Module, protocol: Protocol) -> int:
+    """Return what lives between steps: weights and buffers, the optimiser's moments, the moving average."""
+    weights = sum(_bytes(tensor) for tensor in [*network.parameters(), *network.buffers()])
+    learning = sum(_bytes(parameter) for parameter in network.parameters() if parameter.requires_grad)
+    optimizer = protocol.training.optimizer
+    moments = 2 if optimizer.name != "sgd" else 1 if optimizer.momentum else 0
+    return weights + moments * learning + (learning if protocol.training.ema is not None else 0)
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _autocast(amp: str) -> AbstractContextManager[Any]:
+    return torch.autocast("cpu", dtype=_DTYPES[amp]) if amp in _DTYPES else nullcontext()
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of every tensor storage that operations make, until it is freed.
+
+    Attributes
+    ----------
+    now, peak : int
+        Live bytes, and the most there were since somebody last set ``peak``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and note what it made."""
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self._note(leaf.untyped_storage())
+        return result
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+
+        def freed(_: object) -> None:
+            self.now -= size
+            self._known.pop(key, None)
+
+        self._known[key] = weakref.ref(storage, freed)
+        self.now += size
+        self.peak = max(self.peak, self.now)
