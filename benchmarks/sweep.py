@@ -23,7 +23,16 @@ PATTERN = Path(__file__).parent.parent / "tests" / "records" / "data" / "1.0.0" 
 def finish(cell: Cell, pattern: dict) -> None:
     """Give a cell a valid record."""
     cases = "case_id\n"
-    data = {**pattern, "config_sha256": cell.config.sha256}
+    config = cell.config
+    family, variant = config.model.split(".")
+    data = {
+        **pattern,
+        "model": {**pattern["model"], "id": family, "variant": variant, "init": config.init},
+        "dataset": {**pattern["dataset"], "id": config.dataset},
+        "split": {**pattern["split"], "fold": config.fold, "label_fraction": 1.0, "subset_seed": config.subset_seed},
+        "seeds": dict.fromkeys(pattern["seeds"], config.seed),
+        "protocol": {**pattern["protocol"], "id": config.protocol.name},
+    }
     data["cases_file"] = {**pattern["cases_file"], "sha256": sha256_hex(cases)}
     data["result_id"] = result_id(data)
     data["run_id"] = run_id(data)
