@@ -14,6 +14,7 @@ from harness.adapters.interface import Adapter, Task
 from harness.adapters.parts import Parts
 from harness.adapters.registry import adapter
 from harness.cards.model import ModelCard
+from harness.checkpoints.deferring import DeferredInitialisation
 from harness.checkpoints.hashing import output_fingerprint, state_sha256
 from harness.checkpoints.matching import load
 from harness.checkpoints.reading import read
@@ -21,7 +22,7 @@ from harness.checkpoints.report import LoadReport
 from harness.errors import UserError
 from harness.networks.errors import format_size
 
-__all__ = ["Built", "build"]
+__all__ = ["Built", "build", "filled", "fixed_answer"]
 
 _SEED, _SIDES = 5, (64, 64, 64)
 
@@ -82,17 +83,28 @@ def build(
     if weights is None:
         network = family.build(card, task, options)
         return Built(network, family.version, state_sha256(network.state_dict()), None, _parts(family, card))
-    layout = card.checkpoint
+    network, report = filled(card, task, options, weights)
+    fresh = frozenset(line.name for line in report.lines if line.state == "fresh")
+    parts, state = _parts(family, card, fresh), state_sha256(network.state_dict())
+    return Built(network, family.version, state, report, parts, fixed_answer(network, card, task) if answer else {})
+
+
+def filled(card: ModelCard, task: Task, options: Mapping[str, Any], weights: Path) -> tuple[nn.Module, LoadReport]:
+    """Build the network of a card and fill it, without proof: what `build` does before it hashes.
+
+    Starting values are drawn only for what the file leaves fresh.
+    """
+    family, layout = adapter(card.adapter), card.checkpoint
     if layout is None:
         raise UserError(f"{card.id} has no published file to read {weights} as; use a card that describes it.")
     raw = read(weights, layout.weights_key, layout.prefix)
     card = _agreed(card, family.recognise(raw.tensors), task, weights)
-    network = family.build(card, task, options)
-    translation = family.translate(card, raw.tensors, network, task)
+    with DeferredInitialisation() as held_back:
+        network = family.build(card, task, options)
+        translation = family.translate(card, raw.tensors, network, task)
     report = load(network, raw.tensors, translation, family.encoder_prefixes(card), card.floor)
-    fresh = frozenset(line.name for line in report.lines if line.state == "fresh")
-    parts, state = _parts(family, card, fresh), state_sha256(network.state_dict())
-    return Built(network, family.version, state, report, parts, _answer(network, card, task) if answer else {})
+    held_back.finish(network, without=report.filled)
+    return network, report
 
 
 def _refuse_illegal_size(card: ModelCard, task: Task) -> None:
@@ -115,7 +127,7 @@ def _parts(family: Adapter, card: ModelCard, fresh: frozenset[str] | None = None
     return Parts(family.encoder_prefixes(card), family.stages, family.output, fresh)
 
 
-def _answer(network: nn.Module, card: ModelCard, task: Task) -> dict[str, str]:
+def fixed_answer(network: nn.Module, card: ModelCard, task: Task) -> dict[str, str]:
     """Ask about the same random volume every time: up to about 64 voxels a side, or of the one size that is legal."""
     whole = task.patch or card.contract.patch or _SIDES
     steps = card.contract.divisible_by

@@ -50,6 +50,11 @@ class LoadReport:
         counter = Counter(line.state for line in self.lines)
         return {state: counter[state] for state in ("loaded", "adapted", "fresh", "missing", "skipped", "unused")}
 
+    @property
+    def filled(self) -> frozenset[str]:
+        """Names in the network whose values came from the file."""
+        return frozenset(line.name for line in self.lines if line.state in ("loaded", "adapted"))
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready data: what ``loading.json`` of a run holds."""
         return {

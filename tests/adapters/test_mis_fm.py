@@ -21,7 +21,7 @@ from harness.errors import UserError
 from harness.networks.fmunet import FMUNet
 from harness.networks.pctnet import PCTNet
 
-CARDS = [name for name in index("model") if name.startswith("mis_fm.")]
+CARDS = [name for name in index("model") if name.startswith("mis_fm.") and model_card(name)[0].checkpoint]
 PATCH = (64, 112, 112)  # no window shrinks; the weights are forged by building, which computes nothing
 SMALL = {
     "pctnet": {"feature_channels": [4, 4, 4, 8, 16], "num_heads": [2, 2, 2]},

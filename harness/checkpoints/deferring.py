@@ -1,0 +1,111 @@
+"""Building a network without drawing the starting values that a file is about to replace.
+
+Drawing them takes longer than reading the file, and touches memory twice. What the file leaves out is drawn afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["DeferredInitialisation"]
+
+_FILLS = {
+    Tensor.add_,
+    Tensor.clamp_,
+    Tensor.div_,
+    Tensor.erfinv_,
+    Tensor.fill_,
+    Tensor.mul_,
+    Tensor.normal_,
+    Tensor.sub_,
+    Tensor.uniform_,
+    Tensor.zero_,
+}
+"""In-place methods of which starting values are made; each changes its own tensor from numbers alone."""
+
+_LOOKS = {
+    Tensor.dim,
+    Tensor.element_size,
+    Tensor.is_complex,
+    Tensor.is_contiguous,
+    Tensor.is_floating_point,
+    Tensor.nelement,
+    Tensor.numel,
+    Tensor.requires_grad_,
+    Tensor.size,
+    Tensor.stride,
+    *(
+        getattr(Tensor, name).__get__
+        for name in ("device", "dtype", "grad_fn", "is_leaf", "is_sparse", "layout", "ndim", "requires_grad", "shape")
+    ),
+}
+"""What does not read the values."""
+
+_Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+class DeferredInitialisation(TorchFunctionMode):
+    """Holds back what fills parameters; whoever reads such a parameter meanwhile makes it happen first.
+
+    Examples
+    --------
+    >>> with DeferredInitialisation() as held_back:
+    ...     layer = nn.Linear(2, 2)
+    >>> held_back.finish(layer, without={"weight"})  # the bias is drawn now; the weight comes from a file
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: list[tuple[int, _Call]] = []
+        self._waiting: dict[int, nn.Parameter] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Take note of a fill, let looks pass, and catch up before anything else."""
+        del types
+        kwargs = kwargs or {}
+        target = args[0] if args else kwargs.get("tensor")
+        others = [value for value in (*args[1:], *kwargs.values()) if isinstance(value, Tensor) and value is not target]
+        fills = func in _FILLS or getattr(func, "__module__", None) == "torch.nn.init"
+        if fills and isinstance(target, nn.Parameter) and not others:
+            self._waiting[id(target)] = target
+            self._calls.append((id(target), (func, args, kwargs)))
+            return target
+        if func not in _LOOKS and self._waiting:
+            self._catch_up(id(value) for value in _tensors((args, kwargs)) if id(value) in self._waiting)
+        return func(*args, **kwargs)
+
+    def finish(self, network: nn.Module, without: Container[str]) -> None:
+        """Draw the values of every parameter but those named, in the order in which they would have been drawn."""
+        replaced = {id(tensor) for name, tensor in network.named_parameters(remove_duplicate=False) if name in without}
+        self._catch_up(key for key in list(self._waiting) if key not in replaced)
+        self._calls, self._waiting = [], {}
+
+    def _catch_up(self, keys: Iterable[int]) -> None:
+        due = set(keys)
+        if not due:
+            return
+        calls = [call for key, call in self._calls if key in due]
+        self._calls = [(key, call) for key, call in self._calls if key not in due]
+        for key in due:
+            del self._waiting[key]
+        with torch.no_grad():
+            for func, args, kwargs in calls:
+                func(*args, **kwargs)
+
+
+def _tensors(value: Any) -> Iterable[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _tensors(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part)
