@@ -134,9 +134,25 @@ def test_clipping_bounds_the_update(tmp_path: Path) -> None:
     assert moved(free) > 0.1
 
 
-def test_half_precision_and_compilation_leave_the_loop_the_same(tmp_path: Path) -> None:
-    _, outcome = train(tmp_path, amp="bf16")
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_half_precision_resumes_exactly_with_its_scaler(tmp_path: Path, amp: str) -> None:
+    whole, outcome = train(tmp_path / "whole", amp=amp)
     assert outcome.steps == 12
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", Line(stop_at=6), amp=amp)
+    again, _ = train(tmp_path / "cut", amp=amp)
+    assert state_sha256(again.state_dict()) == state_sha256(whole.state_dict())
+
+
+@pytest.mark.slow
+def test_compilation_changes_rounding_and_says_how_often_it_broke(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, _ = train(tmp_path / "plain", steps=3)
+    compiled, _ = train(tmp_path / "compiled", steps=3, compile=True)
+    for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=0.2)  # drop-out may draw other numbers
+    assert "torch.compile: 1 graphs, no graph break" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
