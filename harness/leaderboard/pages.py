@@ -17,6 +17,7 @@ from harness.leaderboard.folder import MARKER, put
 from harness.leaderboard.gather import Broken, Found, find
 from harness.leaderboard.ledger import Facet, Line, facets, lines, siblings
 from harness.leaderboard.ledgerjson import catalogue_json
+from harness.leaderboard.overview import write_overview
 from harness.leaderboard.publish import Press, Published, publish_cells, publish_runs
 from harness.leaderboard.render import render
 from harness.leaderboard.standings import standings
@@ -97,6 +98,7 @@ def write_pages(board: Board, folder: Path, workers: int | None = None) -> None:
     _write_claims(board, ledger, folder)
     _write_run_lists(board, published.runs, folder)
     _write_method(board, folder)
+    write_overview(ledger, published.runs, cells, folder, board.counts)
     write_catalogue(ledger, published.runs, cells, folder, board.counts, board.cards)
     _write_index(ledger, published.runs, cells, folder)
     for name, text in catalogue_json(ledger).items():

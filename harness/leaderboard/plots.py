@@ -14,7 +14,18 @@ from markupsafe import Markup
 from harness.leaderboard.svg import Scale, figure, path, tag, ticks
 from harness.leaderboard.text import clean, number, plural, signed
 
-__all__ = ["Curve", "Estimate", "Pair", "Strip", "curves", "dumbbells", "forest", "strips"]
+__all__ = [
+    "Curve",
+    "Estimate",
+    "Pair",
+    "Strip",
+    "curves",
+    "dumbbells",
+    "forest",
+    "horizontal_grid",
+    "rows_frame",
+    "strips",
+]
 
 _WIDTH = 480.0
 _LEFT = 136.0  # room for row names
@@ -77,7 +88,7 @@ def curves(lines: Sequence[Curve], what: str, ident: str, height: float = 240) -
     low = 0.0 if 0 <= low < 0.4 * high else low
     x = Scale(min(rows[0][0] for _, rows in kept), max(rows[-1][0] for _, rows in kept), 46, _WIDTH - 82)
     y = Scale(low, high, height - 34, 14)
-    body = [*_horizontal_grid(y, 46, _WIDTH - 82), *_x_axis(x, height - 34, "step")]
+    body = [*horizontal_grid(y, 46, _WIDTH - 82), *_x_axis(x, height - 34, "step")]
     ends: list[tuple[float, str, str]] = []
     for line, rows in kept:
         if all(bottom == top for _, _, bottom, top in rows):
@@ -119,7 +130,8 @@ def _end_labels(ends: list[tuple[float, str, str]], x: float, top: float, bottom
     return placed
 
 
-def _horizontal_grid(y: Scale, left: float, right: float) -> list[Markup]:
+def horizontal_grid(y: Scale, left: float, right: float) -> list[Markup]:
+    """Draw round values of ``y`` as faint lines from ``left`` to ``right``, named at the left."""
     shapes = []
     marks = ticks(y.low, y.high)
     digits = _digits(marks)
@@ -143,7 +155,7 @@ def _digits(marks: Sequence[float]) -> int:
     return next((d for d in range(5) if all(abs(round(m, d) - m) < 1e-9 for m in marks)), 5)
 
 
-def _rows_frame(names: Sequence[str], x: Scale, axis: str) -> tuple[list[Markup], float]:
+def rows_frame(names: Sequence[str], x: Scale, axis: str) -> tuple[list[Markup], float]:
     """Draw row names, a faint line per row and the x axis; returns the shapes and the height."""
     bottom = 12 + _ROW * len(names)
     marks = ticks(x.low, x.high)
@@ -184,7 +196,7 @@ def dumbbells(pairs: Sequence[Pair], metric: str, ident: str, *, share: bool) ->
         return None
     low, high = _range([v for pair in pairs for v in (pair.scratch, pair.pretrained)], share=share)
     x = Scale(low, high, _LEFT, _WIDTH - _RIGHT)
-    body, height = _rows_frame([pair.name for pair in pairs], x, metric)
+    body, height = rows_frame([pair.name for pair in pairs], x, metric)
     for i, pair in enumerate(pairs):
         y = 12 + _ROW * (i + 0.5)
         body.append(tag("path", d=path([(x(pair.scratch), y), (x(pair.pretrained), y)]), class_="link"))
@@ -202,7 +214,7 @@ def strips(rows: Sequence[Strip], metric: str, ident: str, *, share: bool) -> Ma
         return None
     low, high = _range(values, share=share)
     x = Scale(low, high, _LEFT, _WIDTH - _RIGHT)
-    body, height = _rows_frame([row.name for row in rows], x, metric)
+    body, height = rows_frame([row.name for row in rows], x, metric)
     for i, row in enumerate(rows):
         y = 12 + _ROW * (i + 0.5)
         # Strokes without length and with round ends are dots: one element however many cases there are.
@@ -221,7 +233,7 @@ def forest(rows: Sequence[Estimate], axis: str, ident: str) -> Markup | None:
         return None
     reach = max(max(abs(row.low), abs(row.high), abs(row.value)) for row in rows) * 1.15 or 1.0
     x = Scale(-reach, reach, _LEFT, _WIDTH - _RIGHT)
-    body, height = _rows_frame([row.name for row in rows], x, axis)
+    body, height = rows_frame([row.name for row in rows], x, axis)
     body.append(tag("path", d=path([(x(0), 4), (x(0), 12 + _ROW * len(rows))]), class_="zero"))
     for i, row in enumerate(rows):
         y = 12 + _ROW * (i + 0.5)

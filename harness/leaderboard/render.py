@@ -32,6 +32,7 @@ NAVIGATION: Final = (
     ("models", "Models", "models/index.html"),
     ("datasets", "Data sets", "datasets/index.html"),
     ("metrics", "Metrics", "metrics.html"),
+    ("plots", "Plots", "plots.html"),
     ("method", "Method", "method.html"),
 )
 

@@ -159,7 +159,7 @@ def pages(board: Path) -> list[str]:
     cell = next(board.glob("cells/*.html"))
     return [
         "index.html", "runs.html", "claims/r001.html", "models/index.html", "models/models_genesis.html",
-        "datasets/index.html", "datasets/ct_headneck_oar.html", "metrics.html", "method.html",
+        "datasets/index.html", "datasets/ct_headneck_oar.html", "metrics.html", "plots.html", "method.html",
         run.relative_to(board).as_posix(), cell.relative_to(board).as_posix(),
     ]  # fmt: skip
 

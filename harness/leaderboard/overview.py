@@ -1,0 +1,214 @@
+"""The page of plots over all claims and cells; each is there only where there are data for it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness.leaderboard import charts, plots
+from harness.leaderboard.cellpage import Plot
+from harness.leaderboard.cells import Cell, Side
+from harness.leaderboard.folder import put
+from harness.leaderboard.ledger import Line
+from harness.leaderboard.render import render
+from harness.leaderboard.summary import RunSummary, metric_name
+from harness.leaderboard.text import number, plural, signed
+from harness.scoring.ranking import rank_methods
+
+__all__ = ["cost_plots", "fraction_plots", "ledger_forest", "rank_plots", "write_overview"]
+
+_MOST: Final = 6  # plots of a kind; a page of hundreds says less
+_MOST_ROWS: Final = 40
+_MOST_METHODS: Final = 12  # every pair is tested, and nobody reads more ranks than that
+_FEWEST_CASES: Final = 20  # on fewer, ranks are luck: the best of eleven comes first in four draws of ten with six
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A plot with the marks of what it shows."""
+
+    plot: Plot
+    evidence: list[str]
+
+
+def write_overview(
+    ledger: Sequence[Line], runs: Sequence[RunSummary], cells: Sequence[Cell], folder: Path, counts: dict[str, str]
+) -> None:
+    """Write ``plots.html``."""
+    ranked, unranked = rank_plots(cells)
+    sections = [
+        ("Reproduced minus reported", "Claims that a run speaks to.", ledger_forest(ledger)),
+        ("Gain against share of labels", "Cells that differ in the share of labels alone.", fraction_plots(cells)),
+        ("Score against GPU-hours", "Runs whose GPU time was measured.", cost_plots(runs)),
+        ("Ranks", "Starts that were scored on the same cases of one split.", ranked),
+    ]
+    page = render("plots.html", depth=0, section="plots", counts=counts, sections=sections, unranked=unranked)
+    put(folder / "plots.html", page)
+
+
+def ledger_forest(ledger: Iterable[Line]) -> list[Panel]:
+    """Draw the differences of all claims that have one, as fractions."""
+    rows = []
+    for line in ledger:
+        s = line.standing
+        if s.difference is not None and s.low is not None and s.high is not None:
+            rows.append((line, plots.Estimate(f"{line.claim.id} {line.claim.model}", s.difference, s.low, s.high)))
+    shown = sorted(rows, key=lambda row: -abs(row[1].value))[:_MOST_ROWS] if len(rows) > _MOST_ROWS else rows
+    svg = plots.forest([estimate for _, estimate in shown], "reproduced minus reported", "forest")
+    if svg is None:
+        return []
+    table = [
+        (
+            f"{e.name} on {line.claim.dataset}",
+            signed(e.value, 4),
+            signed(e.low, 4),
+            signed(e.high, 4),
+            line.verdict.label,
+        )
+        for line, e in rows
+    ]
+    lead = "A share of 0.01 is a percentage point. The line at zero: the run gave what was printed."
+    if len(shown) < len(rows):
+        lead += f" The {len(shown)} that differ most, of {len(rows)}."
+    caption = "Difference of each claim, with its 95 % interval."
+    heads = ["claim", "difference", "low", "high", "verdict"]
+    return [Panel(Plot("Every claim with a comparable run", lead, svg, caption, heads, table), [])]
+
+
+def fraction_plots(cells: Iterable[Cell]) -> list[Panel]:
+    """Draw, for each cell that was run with several shares of the labels, the gain against the share."""
+    groups: dict[tuple[object, ...], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        first = cell.first
+        if cell.gain.value is not None and first.label_fraction and cell.metric:
+            groups[first.model, first.dataset, first.split, first.fold, first.protocol, cell.metric.id].append(cell)
+    panels = []
+    for group in groups.values():
+        points = [
+            charts.Effect(cell.first.label_fraction or 1.0, cell.gain.value or 0.0, cell.gain.low, cell.gain.high)
+            for cell in group
+        ]
+        first, metric = group[0].first, metric_name(group[0].metric.id) if group[0].metric else ""
+        svg = charts.effects(points, "share of labels", f"gain in {metric}", f"labels{len(panels)}")
+        if svg is None:
+            continue
+        rows = [
+            (f"{p.x:.0%}", signed(p.value), signed(p.low), signed(p.high), str(cell.gain.seeds))
+            for p, cell in sorted(zip(points, group, strict=True), key=lambda pair: pair[0].x)
+        ]
+        lead = "Pretrained minus scratch, positive where pretraining helped."
+        heads = ["share of labels", "gain", "low", "high", "seeds"]
+        title = f"{first.model} on {first.dataset}"
+        caption = f"Gain in {metric} against the share of labels, with 95 % intervals."
+        panels.append(Panel(Plot(title, lead, svg, caption, heads, rows), _marks(group)))
+    return panels[:_MOST]
+
+
+def cost_plots(runs: Iterable[RunSummary]) -> list[Panel]:
+    """Draw, for each data set and metric that is a share, score against GPU-hours."""
+    groups: dict[tuple[str, str], list[RunSummary]] = defaultdict(list)
+    for run in runs:
+        if (
+            run.counts
+            and run.gpu_hours
+            and run.metric
+            and run.metric.unit == "fraction"
+            and run.metric.value is not None
+        ):
+            groups[run.dataset, run.metric.id].append(run)
+    panels = []
+    for (dataset, metric_id), group in sorted(groups.items()):
+        held = sorted(group, key=lambda run: run.run_id)[:1000]
+        dots = [
+            charts.Dot(run.gpu_hours or 0.0, run.metric.value or 0.0, "b" if run.init == "scratch" else "a")
+            for run in held
+            if run.metric
+        ]
+        name = metric_name(metric_id)
+        svg = charts.scatter(dots, "GPU-hours", name, f"cost{len(panels)}")
+        if svg is None:
+            continue
+        rows = [
+            (f"{run.model}, {run.init}, seed {run.seed}", number(run.gpu_hours, 2), number(run.metric.value))
+            for run in held[:200]
+            if run.metric
+        ]
+        lead = "Filled dots: pretrained. Open rings: from scratch. Pretraining itself is not counted."
+        plot = Plot(dataset, lead, svg, f"{name} against GPU-hours.", ["run", "GPU-hours", name], rows)
+        panels.append(Panel(plot, sorted({mark for run in held for mark in run.evidence})))
+    return panels[:_MOST]
+
+
+def rank_plots(cells: Iterable[Cell]) -> tuple[list[Panel], list[str]]:
+    """Rank the starts that were scored on the same cases, and say which sets of cases are too small for ranks."""
+    groups: dict[tuple[object, ...], list[tuple[Cell, Side]]] = defaultdict(list)
+    for cell in cells:
+        first = cell.first
+        if cell.metric:
+            key = (first.dataset, first.split, first.fold, first.label_fraction, cell.metric.id)
+            groups[key] += [(cell, side) for side in cell.sides]
+    panels, small = [], []
+    for key, group in groups.items():
+        if len(group) < 2:
+            continue
+        where = f"{key[0]}, split {key[1]}" + ("" if key[2] is None else f", fold {key[2]}")
+        first_metric = group[0][0].metric
+        sign = 1.0 if first_metric is None or first_metric.higher_is_better else -1.0
+        best = sorted(group, key=lambda pair: math.inf if pair[1].mean is None else -sign * pair[1].mean)
+        scores = _named(best[:_MOST_METHODS])
+        cases = sorted(set.intersection(*(set(values) for values in scores.values())))
+        if len(cases) < _FEWEST_CASES:
+            small.append(f"{where}: {plural(len(cases), 'common case')}, so the starts are not ranked")
+            continue
+        if len(panels) < _MOST:
+            panels.append(
+                _rank_panel(where, scores, cases, sign > 0, f"rank{len(panels)}", len(group), _marks_of(best))
+            )
+    return panels, small[:20]
+
+
+def _rank_panel(
+    where: str,
+    scores: dict[str, dict[str, float]],
+    cases: Sequence[str],
+    higher: bool,
+    ident: str,
+    total: int,
+    evidence: list[str],
+) -> Panel:
+    found = rank_methods({n: [v[case] for case in cases] for n, v in scores.items()}, higher_is_better=higher)
+    places = [charts.Place(one.method, one.rank, one.low, one.high, one.tier) for one in found]
+    svg = charts.ranks(places, ident)
+    assert svg is not None  # a group has two methods at least
+    lead = (
+        f"{plural(len(cases), 'case')} that all have. One tier: not told apart by signed-rank tests after Holm; inside "
+        "it the order is by name. Intervals over 1,000 draws of the cases say nothing about the luck of training."
+    )
+    if len(places) < total:
+        lead += f" The best {len(places)} of {total} starts."
+    rows = [
+        (one.method, str(one.tier), f"{one.rank:g}", f"{one.low:g} to {one.high:g}", number(one.mean)) for one in found
+    ]
+    heads = ["start", "tier", "rank", "95 %", "mean"]
+    return Panel(Plot(where, lead, svg, "Ranks with intervals; equal tiers are ties.", heads, rows), evidence)
+
+
+def _named(group: Sequence[tuple[Cell, Side]]) -> dict[str, dict[str, float]]:
+    """Name every side by what tells it from the others: model, start, and the protocol where one name is not enough."""
+    names = [f"{cell.first.model}, {side.init}" for cell, side in group]
+    found = {}
+    for name, (cell, side) in zip(names, group, strict=True):
+        found[name if names.count(name) == 1 else f"{name}, {cell.first.protocol}, {cell.key}"] = side.scores
+    return found
+
+
+def _marks(cells: Iterable[Cell]) -> list[str]:
+    return sorted({mark for cell in cells for mark in cell.evidence})
+
+
+def _marks_of(group: Iterable[tuple[Cell, Side]]) -> list[str]:
+    return sorted({mark for _, side in group for run in side.runs for mark in run.evidence})
