@@ -71,9 +71,12 @@ class SegmentationLoss(nn.Module):
             loss = loss + self.settings.dice * soft_dice_loss(probability, foreground, self.settings)
         if self.settings.cross_entropy:
             if self.activation == "softmax":
-                entropy = F.cross_entropy(logits, shares if hard is None else hard)
+                weight = logits.new_full((logits.shape[1],), self.settings.foreground_weight)
+                weight[0] = 1.0
+                entropy = F.cross_entropy(logits, shares if hard is None else hard, weight=weight)
             else:
-                entropy = F.binary_cross_entropy_with_logits(logits, shares)
+                weight = logits.new_full((), self.settings.foreground_weight)
+                entropy = F.binary_cross_entropy_with_logits(logits, shares, pos_weight=weight)
             loss = loss + self.settings.cross_entropy * entropy
         return loss
 

@@ -54,6 +54,12 @@ class Loss(_Settings):
 
     dice: float = Field(default=1.0, ge=0)
     cross_entropy: float = Field(default=1.0, ge=0)
+    foreground_weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="of a voxel of any class but background in the cross entropy: small classes start to be learnt "
+        "sooner, where few steps are left to find them",
+    )
     include_background: bool = Field(default=False, description="whether Dice counts the background class")
     batch_dice: bool = Field(
         default=False, description="Dice over the whole batch, of all ranks, instead of the mean over samples"

@@ -68,6 +68,19 @@ def test_regions_overlap_under_sigmoid() -> None:
     assert loss.item() == pytest.approx(F.binary_cross_entropy_with_logits(LOGITS, target).item())
 
 
+def test_foreground_voxels_weigh_more_and_the_mean_is_taken_over_weights() -> None:
+    chosen = Loss(dice=0.0, cross_entropy=1.0, foreground_weight=8.0)
+    per_voxel = F.cross_entropy(LOGITS, TARGET[:, 0], reduction="none")
+    weights = torch.where(TARGET[:, 0] > 0, 8.0, 1.0)
+    by_hand = (weights * per_voxel).sum() / weights.sum()
+    assert SegmentationLoss(chosen, "softmax")(LOGITS, TARGET).item() == pytest.approx(by_hand.item(), rel=1e-6)
+
+    target = (LOGITS > 0.2).float()
+    per_voxel = F.binary_cross_entropy_with_logits(LOGITS, target, reduction="none")
+    by_hand = (torch.where(target > 0, 8.0, 1.0) * per_voxel).mean()
+    assert SegmentationLoss(chosen, "sigmoid")(LOGITS, target).item() == pytest.approx(by_hand.item(), rel=1e-6)
+
+
 def test_deep_supervision_halves_each_scale() -> None:
     coarse = LOGITS[:, :, ::2, ::2, ::2]
     loss = SegmentationLoss(Loss(dice=0.0), "softmax")
