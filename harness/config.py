@@ -102,6 +102,9 @@ class _Where(_Config):
     weights: Path | None = Field(default=None, description="the checkpoint file; null: found as the card says")
     cards: tuple[Path, ...] = ()
     submitter: str | None = Field(default=None, description="a public handle, if you want to be named")
+    profile: int = Field(
+        default=0, ge=0, description="training steps to profile; profile/ in the run's folder gets a summary"
+    )
 
 
 _WHERE = frozenset(_Where.model_fields)
@@ -122,7 +125,9 @@ class RunConfig(_Where):
 
     model: str
     dataset: str
-    init: Literal["pretrained", "scratch"] = "pretrained"
+    init: Literal["pretrained", "scratch", "released"] = Field(
+        default="pretrained", description="released: the published file with its own output layer, scored as it is"
+    )
     split: str | None = None
     fold: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)

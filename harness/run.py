@@ -35,6 +35,7 @@ from harness.training.evaluation import Evaluator, predict_and_score
 from harness.training.loop import fit
 from harness.training.objective import SegmentationLoss
 from harness.training.regions import Regions
+from harness.training.released import as_released
 from harness.training.segmentation import SegmentationTask
 
 __all__ = ["run"]
@@ -70,12 +71,13 @@ def _execute(config: RunConfig, folder: RunFolder, world: World) -> Path:
     data, data_folder = dataset_card(config.dataset, config.cards)
     meeting = meet(model.contract, data, protocol.input)
     with world.main_first():
-        weights = locate(model, model_folder, config.weights) if config.init == "pretrained" else None
+        weights = locate(model, model_folder, config.weights) if config.init != "scratch" else None
 
     root = data_root(data, data_folder, config.data_root)
     data, cases = marked(data, root), find_cases(data, root)
     split = resolve(data, config.split, config.fold, config.label_fraction, config.subset_seed, ids=cases)
-    needed = sorted({*split.train, *split.val, *split.scored})
+    released = config.init == "released"  # scored as it is: nothing is trained, and no training case is touched
+    needed = sorted({*split.scored} if released else {*split.train, *split.val, *split.scored})
     with world.main_first():
         report = check(data, cases, needed=needed, workers=workers, cache=cache_folder(config.cache))
         report.refuse()
@@ -96,17 +98,29 @@ def _execute(config: RunConfig, folder: RunFolder, world: World) -> Path:
     seeds = seed_everything(config.seed)
     regions = Regions.of(data.classes, cache.label_values) if protocol.inference.activation == "sigmoid" else None
     outputs = len(regions.members) if regions else len(data.labels)
-    task = Task("segmentation", len(data.channels), outputs, protocol.patches.size)
+    task = Task("published" if released else "segmentation", len(data.channels), outputs, protocol.patches.size)
     built = build(model, task, protocol.network.get(model.adapter, {}), weights, answer=True)
 
-    patches = PatchSource(cache, split.train, protocol.patches, protocol.augmentation, config.seed)
     evaluator = Evaluator(cache, cases, data.classes, protocol.patches.size, protocol.inference, device)
-    objective = SegmentationLoss(protocol.training.loss, protocol.inference.activation)
-    trainable = SegmentationTask(
-        patches, objective, lambda network: evaluator.mean_dice(network, split.val), workers, regions
-    )
     numerics = Numerics(protocol.training, device)
-    outcome = fit(built.network, trainable, protocol.training, folder.checkpoints, folder.log, numerics, built.parts)
+    if released:
+        outcome = as_released(built.network, numerics)
+    else:
+        patches = PatchSource(cache, split.train, protocol.patches, protocol.augmentation, config.seed)
+        objective = SegmentationLoss(protocol.training.loss, protocol.inference.activation)
+        trainable = SegmentationTask(
+            patches, objective, lambda network: evaluator.mean_dice(network, split.val), workers, regions
+        )
+        outcome = fit(
+            built.network,
+            trainable,
+            protocol.training,
+            folder.checkpoints,
+            folder.log,
+            numerics,
+            built.parts,
+            profile=config.profile,
+        )
 
     sums = folder.sums if protocol.scoring.sums else None
     scored = predict_and_score(

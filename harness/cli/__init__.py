@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": ("demo", "the whole line on the bundled real volumes, ending in a board"),
     "list": ("listing", "models, datasets, protocols, experiments, claims or runs"),
     "run": ("run", "one cell: fine-tune, predict, score, record"),
+    "eval": ("eval", "released fine-tuned weights, scored as they are"),
     "sweep": ("sweep", "many cells: runs what has no record yet, here, on Slurm or on Ray"),
     "plan": ("plan", "what a run or a sweep would do and take: downloads, steps, memory; runs nothing"),
     "pretrain": ("pretrain", "a pretext task on unlabelled volumes; writes a checkpoint and its card"),

@@ -95,7 +95,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
     config_yaml = yaml.safe_dump({**config.science(), **rules}, sort_keys=True, allow_unicode=True)
     loading = facts.built.loading()
     record = assemble(
-        kind="probe" if protocol.training.finetuning.mode == "linear_probe" else "fine_tune",
+        kind=_kind(config),
         model=model_part(facts.model, facts.built, facts.outcome, config.init),
         weights=_weights(facts.model, facts.weights, facts.built, facts.built.network),
         pretraining=_pretraining(facts),
@@ -127,7 +127,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         metric_order=metric_ids,
         averaging=dict.fromkeys(metric_ids, protocol.scoring.averaging) if protocol.scoring.averaging else None,
         experiment=_experiment(config),
-        reasons=submitter_reasons(config.submitter),
+        reasons={**submitter_reasons(config.submitter), **_untrained(config)},
     )
     write(
         folder.record,
@@ -140,6 +140,22 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         packages=environment.packages,
     )
     return folder.record
+
+
+_OF_TRAINING = ("batch", "patches_per_case", "optimizer", "lr", "schedule", "loss")
+
+
+def _kind(config: RunConfig) -> Any:
+    if config.init == "released":
+        return "eval_only"
+    return "probe" if config.protocol.training.finetuning.mode == "linear_probe" else "fine_tune"
+
+
+def _untrained(config: RunConfig) -> dict[str, str]:
+    """Say why nothing is recorded about the training of weights that were released as they are."""
+    if config.init != "released":
+        return {}
+    return dict.fromkeys([f"protocol.{name}" for name in _OF_TRAINING], "released weights, nothing was trained here")
 
 
 def _weights(card: ModelCard, file: Path | None, built: Built, network: nn.Module) -> fields.Weights:
@@ -237,7 +253,8 @@ def _dataset(facts: Facts) -> fields.Dataset:
 def _split(facts: Facts) -> fields.Split:
     split = facts.split
     role = split.scored_role
-    if role == "val_used_for_selection" and facts.config.protocol.training.selection.rule == "last":
+    trained_here = facts.config.init != "released"  # how its authors selected a released file is not ours to weaken
+    if trained_here and role == "val_used_for_selection" and facts.config.protocol.training.selection.rule == "last":
         role = "val_independent"
     return fields.Split(
         id=split.id,
@@ -254,7 +271,7 @@ def _protocol(facts: Facts) -> fields.Protocol:
     protocol, pre = facts.config.protocol, facts.meeting.preprocessing
     training, inference = protocol.training, protocol.inference
     samples = facts.outcome.steps * protocol.patches.batch
-    return fields.Protocol(
+    described = fields.Protocol(
         id=protocol.name,
         spacing=pre.spacing,
         orientation=pre.axcodes,
@@ -287,6 +304,10 @@ def _protocol(facts: Facts) -> fields.Protocol:
         ),
         batch_norm=batch_norm_words(facts.built.network, training, facts.outcome),
     )
+    if facts.config.init != "released":
+        return described
+    none = fields.Selection(rule="none", note="released weights", configurations_tried=None)
+    return described.model_copy(update={**dict.fromkeys(_OF_TRAINING), "selection": none})
 
 
 def _experiment(config: RunConfig) -> Experiment | None:
