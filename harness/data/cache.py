@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import mmap
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,9 @@ from harness.grid import GridSpec
 __all__ = ["FOREGROUND", "IMAGE", "LABEL", "SPEC", "Cache", "PreparedCase"]
 
 IMAGE, LABEL, FOREGROUND, SPEC = "image.npy", "label.npy", "foreground.npy", "spec.json"
-_OPEN_CASES = 32  # pages that were read count as memory of this process until their map is closed
+_OPEN_CASES = 32  # opening a case costs as much as reading a patch of it
+# Pages that were read count as memory of this process until they are let go, although all processes share them.
+_RESIDENT_BYTES = 64 << 20
 
 
 class PreparedCase:
@@ -40,10 +43,10 @@ class PreparedCase:
 
     Attributes
     ----------
-    image : memory map of shape (C, a, b, c)
-        float16 or float32. Writing to it changes this process's copy only.
-    label : memory map of shape (a, b, c) or None
-        Class indices: positions in the card's sorted label values.
+    image : ndarray of shape (C, a, b, c)
+        float16 or float32, mapped from the file. Nobody writes to it: what was written would be lost by `let_go`.
+    label : ndarray of shape (a, b, c) or None
+        Class indices: positions in the card's sorted label values. Mapped, like ``image``.
     foreground : dict of int to ndarray
         Class index to flat voxel indices into (a, b, c); classes that the case lacks are absent.
     fill : tuple of float
@@ -54,7 +57,11 @@ class PreparedCase:
 
     def __init__(self, folder: Path) -> None:
         content = json.loads((folder / SPEC).read_text(encoding="utf-8"))
-        arrays = {name: _map(folder / name, **about) for name, about in content["arrays"].items()}
+        self._maps = {
+            name: _map(folder / name) for name, about in content["arrays"].items() if math.prod(about["shape"])
+        }
+        arrays = {name: _array(self._maps.get(name), **about) for name, about in content["arrays"].items()}
+        self.nbytes = sum(map(len, self._maps.values()))
         self._grid = content["grid"]
         self.image: NDArray[Any] = arrays[IMAGE]
         self.label: NDArray[Any] | None = arrays.get(LABEL)
@@ -71,13 +78,25 @@ class PreparedCase:
         """The way back to the scan's own grid."""
         return GridSpec.from_json(self._grid)
 
+    def let_go(self) -> None:
+        """Give the pages that were read back to the system, which keeps them for whoever reads next.
 
-def _map(path: Path, dtype: str, shape: list[int], offset: int) -> NDArray[Any]:
-    """Map an array whose place is known; `numpy.load` would parse its header every time, which costs more than this.
+        Arrays stay as they are, also those that another thread reads at this moment.
+        """
+        for each in self._maps.values():
+            if hasattr(mmap, "MADV_DONTNEED"):
+                each.madvise(mmap.MADV_DONTNEED)
 
-    Copy-on-write, because torch warns about read-only arrays; nothing here writes to it.
-    """
-    return np.memmap(path, np.dtype(dtype), "c", offset, tuple(shape)) if math.prod(shape) else np.empty(shape, dtype)
+
+def _map(path: Path) -> mmap.mmap:
+    """Map a file copy-on-write, because torch warns about read-only arrays; nothing here writes to it."""
+    with path.open("rb") as stream:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def _array(source: mmap.mmap | None, dtype: str, shape: list[int], offset: int) -> NDArray[Any]:
+    """Return an array whose place is known; `numpy.load` and `numpy.memmap` would take longer than reading a patch."""
+    return np.empty(shape, dtype) if source is None else np.ndarray(shape, dtype, source, offset)
 
 
 class Cache:
@@ -95,6 +114,7 @@ class Cache:
         self._folders = dict(folders)
         self.label_values = label_values
         self._open: OrderedDict[str, PreparedCase] = OrderedDict()
+        self._resident: dict[str, PreparedCase] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -131,12 +151,28 @@ class Cache:
         with self._lock:
             if case in self._open:
                 self._open.move_to_end(case)
-                return self._open[case]
+                return self._read_from(case)
         prepared = _open(self.require(case))
         with self._lock:
             self._open[case] = prepared
             while len(self._open) > _OPEN_CASES:
-                self._open.popitem(last=False)
+                closed, _ = self._open.popitem(last=False)
+                self._resident.pop(closed, None)
+            return self._read_from(case)
+
+    def _read_from(self, case: str) -> PreparedCase:
+        """Return an open case; where that is too much to hold, let the pages of the one go that came last.
+
+        Training walks through all cases in turn: whoever lets the oldest go never meets a case that it still holds.
+        """
+        prepared = self._open[case]
+        if self._resident.get(case) is not prepared:
+            while (
+                self._resident
+                and sum(one.nbytes for one in self._resident.values()) + prepared.nbytes > _RESIDENT_BYTES
+            ):
+                self._resident.popitem()[1].let_go()
+            self._resident[case] = prepared
         return prepared
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from harness.data import cache as cache_module
+from harness.data.cache import Cache
 from harness.data.patches import PatchSource
 from harness.data.preprocessing import prepare
 from harness.data.settings import Augmentation, IntensityRule, Patches, Preprocessing
@@ -200,3 +203,42 @@ def test_an_error_in_a_worker_reaches_the_caller(cache):
     (cache.require("case0") / "spec.json").unlink()
     with pytest.raises(Exception, match="Delete that folder"):
         list(patches.loader(0, 10, workers=2))
+
+
+def resident(folder):
+    """Return the bytes of files below a folder that count as memory of this process, as the system says."""
+    total, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        if line[0] in "0123456789abcdef" and "-" in line.split()[0]:
+            inside = str(folder) in line
+        elif inside and line.startswith("Rss:"):
+            total += int(line.split()[1]) << 10
+    return total
+
+
+def test_pages_of_more_cases_than_may_be_held_are_let_go(cache, monkeypatch):
+    one = max(cache.case(case).nbytes for case in cache)
+    free = [source(cache, batch=4).batch(step) for step in range(6)]
+    for case in cache:
+        cache.case(case).image.sum()
+    folder = cache.require(next(iter(cache))).parent
+    held = resident(folder)
+    assert held > 3 * one
+    monkeypatch.setattr(cache_module, "_RESIDENT_BYTES", 2 * one)
+    fresh = Cache({case: cache.require(case) for case in cache}, cache.label_values)
+    cache._open.clear()
+    cache._resident.clear()
+    for step, batch in enumerate(free):
+        again = source(fresh, batch=4).batch(step)
+        assert all(torch.equal(again[key], batch[key]) for key in batch)
+    for case in fresh:
+        fresh.case(case).image.sum()
+    assert 0 < resident(folder) <= 2 * one + (6 * len(cache) << 12)
+
+
+def test_an_array_stays_readable_when_its_pages_are_let_go(cache):
+    case = cache.case(next(iter(cache)))
+    before = case.image.copy(), case.label.copy()
+    case.let_go()
+    np.testing.assert_array_equal(case.image, before[0])
+    np.testing.assert_array_equal(case.label, before[1])
