@@ -15,6 +15,8 @@ from harness.leaderboard.cells import Cell
 from harness.leaderboard.folder import put
 from harness.leaderboard.ledger import Line
 from harness.leaderboard.metricpage import claimed_metrics, metric_cards
+from harness.leaderboard.openness import openness, retrained
+from harness.leaderboard.pretexts import pretext_cards
 from harness.leaderboard.render import render
 from harness.leaderboard.summary import RunSummary
 from harness.leaderboard.text import bytes_size, plural, slug
@@ -81,10 +83,17 @@ def write_catalogue(
     for dataset in all_dataset_cards(cards):
         topic = datasets.setdefault(dataset.id, Topic(dataset.id, dataset.id))
         topic.dataset, topic.title = dataset, dataset.title
-    _write("models", "model.html", models, folder, counts)
-    _write("datasets", "dataset.html", datasets, folder, counts)
+    known = {topic.key: topic.dataset for topic in datasets.values() if topic.dataset is not None}
+    _write("models", "model.html", models, folder, counts, known)
+    _write("datasets", "dataset.html", datasets, folder, counts, known)
     page = render(
-        "metrics.html", depth=0, section="metrics", counts=counts, cards=metric_cards(), claimed=claimed_metrics(ledger)
+        "metrics.html",
+        depth=0,
+        section="metrics",
+        counts=counts,
+        cards=metric_cards(),
+        claimed=claimed_metrics(ledger),
+        pretexts=pretext_cards(),
     )
     put(folder / "metrics.html", page)
 
@@ -108,7 +117,14 @@ def _topics(
     return topics
 
 
-def _write(kind: str, template: str, topics: dict[str, Topic], folder: Path, counts: dict[str, str]) -> None:
+def _write(
+    kind: str,
+    template: str,
+    topics: dict[str, Topic],
+    folder: Path,
+    counts: dict[str, str],
+    known: dict[str, DatasetCard],
+) -> None:
     order = sorted(topics.values(), key=lambda topic: (not topic.models and topic.dataset is None, topic.title.lower()))
     for topic in order:
         page = render(
@@ -120,6 +136,8 @@ def _write(kind: str, template: str, topics: dict[str, Topic], folder: Path, cou
             facts=[_model_facts(card) for card in topic.models],
             dataset_facts=_dataset_facts(topic.dataset) if topic.dataset else [],
             brief=_brief(topic.brief),
+            open_parts=openness(topic.models, known),
+            retrained=retrained(topic.runs),
             failures=[run for run in topic.runs if run.status != "complete"][:50],
         )
         put(folder / kind / f"{topic.page}.html", page)

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.leaderboard import plots
 from harness.leaderboard.folder import put
+from harness.leaderboard.pretexts import readings
 from harness.leaderboard.reading import FILES, Points, RunData
 from harness.leaderboard.recordfacts import cost_facts, data_facts, identity_facts, protocol_facts, weight_facts
 from harness.leaderboard.render import render
@@ -47,6 +48,7 @@ def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dic
         trust_name=data.verification.trust_name,
         names={metric.id: metric_name(metric.id) for metric in record.metrics},
         units={metric.id: unit_text(metric) for metric in record.metrics},
+        readings=readings(record.metrics) if record.kind == "pretrain" else [],
         scores=[score_table(data, metric, f"strip{i}") for i, metric in enumerate(record.metrics)],
         slices=slices,
         **_curves(data, record.model.init),
