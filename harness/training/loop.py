@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -18,6 +18,7 @@ from harness.training.distributed import World, current, naming_lost_ranks
 from harness.training.guard import DivergedError, FiniteGuard, diverged, naming_memory_knobs
 from harness.training.interruption import InterruptedRunError, Interruption
 from harness.training.log import CurveLog
+from harness.training.profiling import profiling, span
 from harness.training.session import Outcome, Session
 from harness.training.settings import Training
 
@@ -55,6 +56,8 @@ def fit(
     log: Path,
     numerics: Numerics,
     parts: Parts | None = None,
+    *,
+    profile: int = 0,
 ) -> Outcome:
     """Train ``network`` to the end of its budget, from the newest checkpoint in ``folder`` if there is one.
 
@@ -74,6 +77,8 @@ def fit(
         Device, precision, memory format.
     parts : Parts, optional
         What is encoder and output, which every fine-tuning mode but the full one needs.
+    profile : int
+        How many steps to profile, into ``profile/`` beside the log.
 
     Raises
     ------
@@ -88,50 +93,60 @@ def fit(
     HarnessError
         A checkpoint cannot be written, or another rank is gone.
     """
-    world = current()
-    run = Session(network, settings, folder, numerics, world, parts)
-    run.resume()
-    curve = CurveLog(log, keep_until=run.step, silent=not world.is_main)
-    guard = FiniteGuard(numerics.device)
-    network.train()
-    with (
-        Interruption() as interruption,
-        naming_memory_knobs(settings),
-        naming_lost_ranks(),
-        recomputed(network, settings.activation_checkpointing),
-    ):
-        run.prepare()
-        batches = _batches(task, world, run.step, run.end)
-        mark = time.perf_counter()
-        for _ in _counted(run, world):
-            waited = time.perf_counter()
-            batch = numerics.move(next(batches))
-            run.wait_seconds += time.perf_counter() - waited
+    with naming_lost_ranks():
+        run = Session(network, settings, folder, numerics, current(), parts)
+        run.resume()
+        curve = CurveLog(log, keep_until=run.step, silent=not run.world.is_main)
+        network.train()
+        with (
+            naming_memory_knobs(settings),
+            recomputed(network, settings.activation_checkpointing),
+            profiling(log.parent / "profile" if run.world.is_main else None, profile, numerics.device) as step_ends,
+        ):
+            run.prepare()
+            _train(run, task, curve, step_ends)
+        return run.finish()
+
+
+def _train(run: Session, task: Trainable, curve: CurveLog, step_ends: Callable[[], None]) -> None:
+    """Do the steps that are left."""
+    guard = FiniteGuard(run.numerics.device)
+    batches = _batches(task, run.world, run.step, run.end)
+    clock = time.perf_counter
+    with Interruption() as interruption:
+        mark = clock()
+        for _ in _counted(run):
+            waited = clock()
+            with span("data"):
+                batch = run.numerics.move(next(batches))
+            run.wait_seconds += clock() - waited
 
             loss = run.update(task, batch)
             guard.saw(loss, run.step)
 
-            asked = world.any(interruption.signal is not None)
-            # before every checkpoint as well, so that no checkpoint holds weights that have already diverged
-            if run.step % settings.log_every == 0 or run.checkpoint_due() or asked:
-                mark = _log_loss(curve, run, loss, mark)
-                _stop_if_diverged(guard, run, task)
-            if run.validation_due():
-                run.seconds["train"] += time.perf_counter() - mark
-                run.select(task, curve)
-                mark = time.perf_counter()
-            if run.checkpoint_due() or run.stopped or asked:
-                run.seconds["train"] += time.perf_counter() - mark
-                run.save()
-                mark = time.perf_counter()
+            asked = run.world.any(interruption.signal is not None)
+            with span("keeping"):
+                # before every checkpoint as well, so that no checkpoint holds weights that have already diverged
+                if run.log_due() or run.checkpoint_due():
+                    mark = _log_loss(curve, run, loss, mark)
+                if run.log_due() or run.checkpoint_due() or asked:
+                    _stop_if_diverged(guard, run, task)
+                if run.validation_due():
+                    run.seconds["train"] += clock() - mark
+                    run.select(task, curve)
+                    mark = clock()
+                if run.checkpoint_due() or run.stopped or asked:
+                    run.seconds["train"] += clock() - mark
+                    run.save()
+                    mark = clock()
+            step_ends()
             if asked and run.step < run.end:
                 raise InterruptedRunError(
                     f"Asked to stop ({interruption.signal or 'a signal to another rank'}) at step {run.step} of "
-                    f"{settings.steps}. The state is saved; the same command goes on from here."
+                    f"{run.settings.steps}. The state is saved; the same command goes on from here."
                 )
             if run.stopped:
                 break
-    return run.finish()
 
 
 def _batches(task: Trainable, world: World, start: int, stop: int) -> Batches:
@@ -143,9 +158,9 @@ def _batches(task: Trainable, world: World, start: int, stop: int) -> Batches:
     return (world.part(batch) for batch in task.batches(start, stop))
 
 
-def _counted(run: Session, world: World) -> Iterator[int]:
+def _counted(run: Session) -> Iterator[int]:
     steps = range(run.step, run.end)
-    if not world.is_main:
+    if not run.world.is_main:
         return iter(steps)
     return track(steps, "training", total=run.settings.steps, start=run.step)
 

@@ -19,6 +19,7 @@ from harness.training.device import Numerics, rng_state, set_rng_state
 from harness.training.distributed import World
 from harness.training.log import CurveLog
 from harness.training.optim import Plateau, make_optimizer, make_scheduler
+from harness.training.profiling import span
 from harness.training.settings import Training
 from harness.training.state import load_latest, save_state
 from harness.training.tuning import Tuning
@@ -159,23 +160,31 @@ class Session:
         for number, part in enumerate(parts, start=1):
             # ranks exchange gradients once, with those of the last part
             with self._alone() if number < count else contextlib.nullcontext():
-                with self.numerics.autocast():
+                with span("forward"), self.numerics.autocast():
                     loss = task.loss(self._forward, part) / count
-                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                with span("backward"):
+                    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total = total + loss.detach()
-        if self.settings.clip_norm is not None:
-            scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
-        scaler.step(self.optimizer)
-        scaler.update()
-        self.scheduler.step()
-        if self.average is not None:
-            self.average.update()
+        with span("update"):
+            if self.settings.clip_norm is not None:
+                scaler.unscale_(self.optimizer)
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
+            scaler.step(self.optimizer)
+            scaler.update()
+            self.scheduler.step()
+            if self.average is not None:
+                self.average.update()
         self.step += 1
+        if self.step == 1 and self.settings.compile:
+            _report_graph_breaks()
         if self.tuning.enter(self.step):
             self.prepare()  # ranks share the gradients of what could learn when they were joined
         self.samples += len(next(iter(batch.values()))) * self.world.size
         return total
+
+    def log_due(self) -> bool:
+        """Tell whether this step ends with a line of the curve."""
+        return self.step % self.settings.log_every == 0
 
     def validation_due(self) -> bool:
         """Tell whether this step ends with a validation; the last one always does."""
@@ -297,3 +306,13 @@ class Session:
                 f"resuming on {self.world.size} ranks what ran on {len(states)}: the data are the same, random layers "
                 "such as dropout draw other numbers"
             )
+
+
+def _report_graph_breaks() -> None:
+    """Say into how many pieces the first step was compiled, and why: every break costs time."""
+    from torch._dynamo.utils import counters
+
+    reasons = counters["graph_break"]
+    found = f"{sum(reasons.values())} graph breaks" if reasons else "no graph break"
+    why = "; ".join(f"{count} x {reason.splitlines()[0]}" for reason, count in reasons.most_common(3))
+    say(f"torch.compile: {counters['stats']['unique_graphs']} graphs, {found}{f' ({why})' if why else ''}")

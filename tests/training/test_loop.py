@@ -144,17 +144,6 @@ def test_half_precision_resumes_exactly_with_its_scaler(tmp_path: Path, amp: str
     assert state_sha256(again.state_dict()) == state_sha256(whole.state_dict())
 
 
-@pytest.mark.slow
-def test_compilation_changes_rounding_and_says_how_often_it_broke(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    plain, _ = train(tmp_path / "plain", steps=3)
-    compiled, _ = train(tmp_path / "compiled", steps=3, compile=True)
-    for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
-        assert torch.allclose(one, other, atol=0.2)  # drop-out may draw other numbers
-    assert "torch.compile: 1 graphs, no graph break" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(tmp_path: Path, number: signal.Signals) -> None:
     class Asked(Line):
