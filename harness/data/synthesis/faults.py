@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from harness.data.synthesis.official import Recipe, Scan, Written
+from harness.data.synthesis.formats import Recipe, Scan, Written
 
 __all__ = ["EVERYWHERE", "FAULTS", "in_files", "in_scans"]
 

@@ -15,7 +15,8 @@ from harness.data.folders import new_folder
 from harness.data.roots import SYNTHETIC_MARK
 from harness.data.synthesis.anatomy import SCENES, Coordinates, draw
 from harness.data.synthesis.faults import EVERYWHERE, in_files, in_scans
-from harness.data.synthesis.official import RECIPES, Recipe, Scan, Written
+from harness.data.synthesis.formats import Recipe, Scan, Written
+from harness.data.synthesis.official import RECIPES
 from harness.errors import UserError, unknown_name
 from harness.files import write_json, write_text
 from harness.progress import track
@@ -139,8 +140,8 @@ def _coordinates(axes: str, shape: Sequence[int]) -> Coordinates:
     found: dict[int, NDArray[np.float32]] = {}
     for axis, letter in enumerate(axes):
         world, sign = _WORLD[letter]
-        steps = sign * ((2 * np.arange(shape[axis], dtype=np.float32) + 1) / shape[axis] - 1)
-        found[world] = steps.reshape([-1 if other == axis else 1 for other in range(3)])
+        steps = sign * ((2 * np.arange(shape[axis]) + 1) / shape[axis] - 1)
+        found[world] = steps.astype(np.float32).reshape([-1 if other == axis else 1 for other in range(3)])
     return found[0], found[1], found[2]
 
 
