@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.data.ahead import ahead
 from harness.data.augmentation import Augmenter
 from harness.data.cache import Cache, PreparedCase
+from harness.data.on_device import augment, draw
 from harness.data.settings import Augmentation, Patches
 from harness.data.spatial import read_image, read_label
 from harness.errors import UserError
@@ -110,7 +111,8 @@ class PatchSource:
         dict of Tensor
             ``image`` float32 of shape (B, C, a, b, c) and, where the cases have labels, ``label`` int64 of shape
             (B, 1, a, b, c) with class indices. Where nobody drew some class in the case of a patch, also ``drawn``,
-            bool of shape (B, classes): False for the classes that the loss must leave out of that patch.
+            bool of shape (B, classes): False for the classes that the loss must leave out of that patch. Where batches
+            are augmented on the device, also ``augment`` float64, which `harness.data.on_device.augment` takes.
         """
         each = self._settings.batch // part[1]
         first = step * self._settings.batch + part[0] * each
@@ -135,7 +137,14 @@ class PatchSource:
             if label is not None and case.label is not None:
                 read_label(case.label, place.start, motion, label)
             augmenter.change(image, label, case.fill, rng)
+        if self._augmentation.device:
+            rows = [draw(self._augmentation.device, self._generator(number, stream=2)) for number in numbers]
+            batch["augment"] = torch.tensor(rows, dtype=torch.float64)
         return batch
+
+    def augment(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Apply the transforms that wait for the device; the batch may be one of this source or a part of it."""
+        return augment(self._augmentation.device, batch)
 
     def places(self, step: int) -> tuple[Place, ...]:
         """Return where the patches of one step are cut, without reading them."""
@@ -175,8 +184,8 @@ class PatchSource:
             augmenter = self._local.augmenter = Augmenter(self._augmentation)
         return augmenter
 
-    def _generator(self, number: int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(key=self._key, counter=(0, 0, number, 0)))
+    def _generator(self, number: int, stream: int = 0) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(key=self._key, counter=(0, 0, number, stream)))
 
     def _place(self, number: int, rng: np.random.Generator) -> tuple[Place, PreparedCase]:
         identifier = self._case_of(number // self._settings.per_case)

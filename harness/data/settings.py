@@ -12,6 +12,7 @@ from harness.cards.model import Intensity
 __all__ = [
     "Affine",
     "Augmentation",
+    "DeviceTransform",
     "Flip",
     "Foreign",
     "Gamma",
@@ -211,7 +212,15 @@ Transform = Annotated[
 ]
 
 
+DeviceTransform = Annotated[Flip | ScaleIntensity | ShiftIntensity | GaussianNoise | Gamma, Field(discriminator="name")]
+
+
 class Augmentation(Fact):
     """Random transforms of training patches, in the order in which they are applied."""
 
     transforms: tuple[Transform, ...] = ()
+    device: tuple[DeviceTransform, ...] = Field(
+        default=(),
+        description="applied after these, to whole batches where the network is: for GPUs that wait for the CPU's "
+        "transforms. What is drawn does not depend on the device",
+    )

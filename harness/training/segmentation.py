@@ -52,6 +52,8 @@ class SegmentationTask:
 
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of one batch."""
+        if "augment" in batch:
+            batch = self._source.augment(batch)
         label, drawn = batch["label"], batch.get("drawn")
         if self._regions is not None:
             label = self._regions.target(label)
