@@ -13,6 +13,7 @@ from harness.files import sha256_hex
 __all__ = [
     "Archive",
     "DatasetCard",
+    "Kin",
     "Layout",
     "MadeFolds",
     "Ranges",
@@ -78,6 +79,13 @@ class Archive(Fact):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     usable: bool = True
     note: str | None = None
+
+
+class Kin(Fact):
+    """Another name under which the same images, or some of them, are known; model cards speak of data by such names."""
+
+    name: str
+    how: Literal["is", "is a part of", "holds", "may share cases with"]
 
 
 class MadeFolds(Fact):
@@ -168,6 +176,9 @@ class DatasetCard(Card):
     known_faults: tuple[str, ...] = ()
     processing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    shares_images_with: tuple[Kin, ...] = Field(
+        default=(), description="so that what weights have seen is found whatever the data are called"
+    )
     citation: str
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from torch import nn
 from harness.adapters.build import Built
 from harness.cards.dataset import DatasetCard
 from harness.cards.model import ModelCard
+from harness.cards.overlap import contamination_of
 from harness.checkpoints.hashing import state_sha256
 from harness.config import RunConfig, run_config
 from harness.data.check import CheckReport
@@ -221,7 +222,7 @@ def _contamination(facts: Facts) -> fields.Contamination | None:
     """Say whether pretraining saw the scored data: by content where the volumes are listed, else as the card says."""
     if facts.weights is None:
         return None
-    stated = next((entry for entry in facts.model.contamination if entry.dataset == facts.data.id), None)
+    stated = contamination_of(facts.model, facts.data)
     if not (facts.model_folder / SEEN_FILE).is_file():
         if stated is None:
             return fields.Contamination(status="unknown", evidence="the model card says nothing about this data set")

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from harness.cards.dataset import DatasetCard
 from harness.cards.model import ModelCard
+from harness.cards.overlap import contamination_of
 from harness.records.opened import Opened
 from harness.records.privacy import leaks, may_leak
 from harness.records.registry import Registry
@@ -61,10 +63,10 @@ def check_identity(opened: Opened, registry: Registry) -> Iterator[Finding]:
         name = f"{record.model.id}.{record.model.variant}"
         yield Finding(5, unknown, "model", f"no card is called {name!r}; its weights cannot be compared")
     elif record.model.init in ("pretrained", "released"):
-        yield from _check_weights(opened, model)
+        yield from _check_weights(opened, model, data)
 
 
-def _check_weights(opened: Opened, card: ModelCard) -> Iterator[Finding]:
+def _check_weights(opened: Opened, card: ModelCard, data: DatasetCard | None) -> Iterator[Finding]:
     record = opened.record
     other: Level = "error" if record.division == "closed" else "warning"
     known = {file.sha256 for file in card.checkpoint.files} - {None} if card.checkpoint else set()
@@ -74,12 +76,11 @@ def _check_weights(opened: Opened, card: ModelCard) -> Iterator[Finding]:
     if not set(card.evidence) <= set(record.evidence):
         message = f"lacks the marks {sorted(set(card.evidence) - set(record.evidence))} of the weights"
         yield Finding(5, "error", "evidence", message)
-    for overlap in card.contamination:
-        stated = record.contamination.status if record.contamination is not None else None
-        understated = overlap.status not in ("none", "unknown") and stated in (None, "none", "unknown")
-        if overlap.dataset == record.dataset.id and understated:
-            message = f"says {stated}, but the card of {card.id} says {overlap.status}: {overlap.evidence}"
-            yield Finding(5, "error", "contamination.status", message)
+    overlap = contamination_of(card, data) if data is not None else None
+    stated = record.contamination.status if record.contamination is not None else None
+    if overlap is not None and overlap.status not in ("none", "unknown") and stated in (None, "none", "unknown"):
+        message = f"says {stated}, but the card of {card.id} says {overlap.status}: {overlap.evidence}"
+        yield Finding(5, "error", "contamination.status", message)
 
 
 def check_loading(opened: Opened, registry: Registry) -> Iterator[Finding]:
