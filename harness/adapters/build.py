@@ -24,7 +24,7 @@ from harness.networks.errors import format_size
 
 __all__ = ["Built", "build", "filled", "fixed_answer"]
 
-_SEED, _SIDES = 5, (64, 64, 64)
+_SEED, _SIDES = 5, ((32, 32, 32), (64, 64, 64))
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def filled(card: ModelCard, task: Task, options: Mapping[str, Any], weights: Pat
     card = _agreed(card, family.recognise(raw.tensors), task, weights)
     with DeferredInitialisation() as held_back:
         network = family.build(card, task, options)
-        translation = family.translate(card, raw.tensors, network, task)
+    translation = family.translate(card, raw.tensors, network, task)
     report = load(network, raw.tensors, translation, family.encoder_prefixes(card), card.floor)
     held_back.finish(network, without=report.filled)
     return network, report
@@ -128,17 +128,25 @@ def _parts(family: Adapter, card: ModelCard, fresh: frozenset[str] | None = None
 
 
 def fixed_answer(network: nn.Module, card: ModelCard, task: Task) -> dict[str, str]:
-    """Ask about the same random volume every time: up to about 64 voxels a side, or of the one size that is legal."""
-    whole = task.patch or card.contract.patch or _SIDES
-    steps = card.contract.divisible_by
+    """Ask about the same random volume every time, of the smallest size that the network takes.
+
+    Returns
+    -------
+    dict of str to str
+        ``input`` describes the volume, ``output`` is `output_fingerprint`, or says why there is none.
+    """
+    whole, steps = task.patch or card.contract.patch or _SIDES[-1], card.contract.divisible_by
+    multiples = [
+        tuple(step * -(-wanted // step) for wanted, step in zip(sides, steps, strict=True)) for sides in _SIDES
+    ]
+    sizes = [tuple(map(min, whole, size)) for size in multiples]
     problem = ""
-    small = tuple(min(side, step * -(-wanted // step)) for side, step, wanted in zip(whole, steps, _SIDES, strict=True))
-    for size in (small, whole):
+    for size in dict.fromkeys([*sizes, whole]):
         volume = torch.rand((1, task.in_channels, *size), generator=torch.Generator().manual_seed(_SEED))
         try:
             with torch.random.fork_rng(devices=[]):  # the run's own random numbers stay where they are
                 output = output_fingerprint(network, volume)
-        except (UserError, RuntimeError, ValueError, AssertionError) as error:  # perhaps built for one size
+        except (UserError, RuntimeError, ValueError, AssertionError) as error:  # too small, or built for one size
             problem = (str(error).splitlines() or [type(error).__name__])[0]
             continue
         return {"input": f"uniform 0 to 1, torch seed {_SEED}, shape {tuple(volume.shape)}", "output": output}

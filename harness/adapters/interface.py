@@ -91,7 +91,10 @@ class Adapter(abc.ABC):
 
     @abc.abstractmethod
     def translate(self, card: ModelCard, source: Mapping[str, Tensor], network: nn.Module, task: Task) -> Translation:
-        """Say, in the network's names, what becomes of every tensor of the file. Pure: nothing is copied."""
+        """Say, in the network's names, what becomes of every tensor of the file. Pure: nothing is copied.
+
+        Of ``network`` the names, shapes and buffers count; its parameters may not have their starting values yet.
+        """
 
     @abc.abstractmethod
     def encoder_prefixes(self, card: ModelCard) -> tuple[str, ...]:

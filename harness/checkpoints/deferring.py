@@ -5,7 +5,7 @@ Drawing them takes longer than reading the file, and touches memory twice. What 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Set
 from typing import Any
 
 import torch
@@ -70,6 +70,8 @@ class DeferredInitialisation(TorchFunctionMode):
         """Take note of a fill, let looks pass, and catch up before anything else."""
         del types
         kwargs = kwargs or {}
+        if func in _LOOKS:
+            return func(*args, **kwargs)
         target = args[0] if args else kwargs.get("tensor")
         others = [value for value in (*args[1:], *kwargs.values()) if isinstance(value, Tensor) and value is not target]
         fills = func in _FILLS or getattr(func, "__module__", None) == "torch.nn.init"
@@ -77,20 +79,17 @@ class DeferredInitialisation(TorchFunctionMode):
             self._waiting[id(target)] = target
             self._calls.append((id(target), (func, args, kwargs)))
             return target
-        if func not in _LOOKS and self._waiting:
-            self._catch_up(id(value) for value in _tensors((args, kwargs)) if id(value) in self._waiting)
+        if read := {id(value) for value in _tensors((args, kwargs))} & self._waiting.keys():
+            self._catch_up(read)
         return func(*args, **kwargs)
 
     def finish(self, network: nn.Module, without: Container[str]) -> None:
         """Draw the values of every parameter but those named, in the order in which they would have been drawn."""
         replaced = {id(tensor) for name, tensor in network.named_parameters(remove_duplicate=False) if name in without}
-        self._catch_up(key for key in list(self._waiting) if key not in replaced)
+        self._catch_up(self._waiting.keys() - replaced)
         self._calls, self._waiting = [], {}
 
-    def _catch_up(self, keys: Iterable[int]) -> None:
-        due = set(keys)
-        if not due:
-            return
+    def _catch_up(self, due: Set[int]) -> None:
         calls = [call for key, call in self._calls if key in due]
         self._calls = [(key, call) for key, call in self._calls if key not in due]
         for key in due:

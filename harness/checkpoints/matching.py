@@ -112,12 +112,17 @@ def _judge(name: str, target: Tensor, translation: Translation) -> TensorLine:
     if found.is_floating_point() != target.is_floating_point():
         reason = f"type {found.dtype} in the file, {target.dtype} in the network"
         return TensorLine(name, "missing", shape, reason=reason, source=origin)
-    if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+    if found.is_floating_point() and not _all_finite(found):
         return TensorLine(name, "missing", shape, reason="holds NaN or infinite values", source=origin)
     rule = translation.adapted.get(name)
     if rule is None and found.dtype != target.dtype:
         rule = f"cast from {found.dtype}"
     return TensorLine(name, "adapted" if rule else "loaded", shape, reason=rule, source=origin)
+
+
+def _all_finite(values: Tensor) -> bool:
+    # a sum takes one quick pass and keeps every NaN and infinity; it may overflow, and only then is each value asked
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def _fraction(
