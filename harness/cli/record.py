@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.records.verification import Verification
 
 __all__ = ["configure", "execute"]
 
@@ -20,6 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("--full", action="store_true", help="draw every interval again instead of a sample of them")
     verify.add_argument("--cards", type=Path, action="append", default=[], metavar="DIR", help="a folder of own cards")
     verify.add_argument("--data-root", type=Path, metavar="DIR", help="where the data set lies (with --rescore)")
+    verify.add_argument(
+        "--reinfer", action="store_true", help="predict every case again with the run's own weights (needs the run)"
+    )
+    verify.add_argument("--cache", type=Path, metavar="DIR", help="prepared volumes (with --reinfer)")
+    verify.add_argument("--weights", type=Path, metavar="FILE", help="the published file (with --reinfer)")
+    verify.add_argument("--device", default="auto", help="what to compute on (with --reinfer)")
     take = actions.add_parser("import", help="score what another framework predicted, as a record")
     take.add_argument(
         "folder", type=Path, metavar="DIR", help="nnU-Net v2: …/<trainer>__<plans>__<configuration>/fold_0"
@@ -140,10 +150,34 @@ def _verify(arguments: argparse.Namespace) -> int:
         data_root=arguments.data_root,
         workers=processors(),
     )
+    if arguments.reinfer:
+        verdicts = _reinferred(arguments, verdicts)
     for verdict in verdicts:
         sys.stdout.write(f"{'valid' if verdict.ok else 'INVALID':<8} {verdict.trust_name:<14} {verdict.path}\n")
         sys.stdout.writelines(f"  {finding.level}: {finding}\n" for finding in verdict.findings)
     return 0 if all(verdict.ok for verdict in verdicts) else 1
+
+
+def _reinferred(arguments: argparse.Namespace, verdicts: list[Verification]) -> list[Verification]:
+    """Predict again for every record that holds so far, and say what it cost."""
+    from harness.reinfer import reinfer
+
+    done = []
+    for verdict in verdicts:
+        if not verdict.ok:
+            done.append(verdict)
+            continue
+        found = reinfer(
+            verdict.path,
+            cards=arguments.cards,
+            data_root=arguments.data_root,
+            cache=arguments.cache,
+            weights=arguments.weights,
+            device=arguments.device,
+        )
+        sys.stdout.write(f"{verdict.path}: {found.cost}\n")
+        done.append(found.verification)
+    return done
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -63,8 +63,8 @@ class Verification:
     findings : tuple of Finding
         Errors first.
     trust : int
-        0 claimed (invalid), 1 self-run, 2 re-aggregated, 3 re-scored. Higher levels need another machine or person,
-        and no file can prove them.
+        0 claimed (invalid), 1 self-run, 2 re-aggregated, 3 re-scored, 4 re-inferred (`harness.reinfer`, on other
+        hardware). Level 5 needs another person, and no file can prove it.
     """
 
     path: Path
