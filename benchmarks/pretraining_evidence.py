@@ -143,9 +143,9 @@ def write_table(rows: list[str], left: list[str], command: str) -> None:
     lines = [
         "# Does each pretext recipe learn something?",
         "",
-        "Narrow networks trained from random weights on the bundled sample volumes, scored on held-out volumes that no",
-        "step saw, beside a trivial answer on the same samples. The evaluation samples are the same for every seed. These",
-        "are demo weights on demo data: they show that the recipes train, not how good the methods are.",
+        "Narrow networks trained from random weights on the bundled sample volumes, scored on held-out volumes that",
+        "no step saw, beside a trivial answer on the same samples, which are the same for every seed. These are demo",
+        "weights on demo data: they show that the recipes train, not how good the methods are.",
         "",
         f"- date: {datetime.now(UTC):%Y-%m-%d}; command: `{command}`",
         f"- machine: {platform.machine()}, shared and busy, one thread; torch {torch.__version__}, Python "

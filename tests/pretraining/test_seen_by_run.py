@@ -56,6 +56,7 @@ def test_a_scored_volume_seen_under_another_name_is_flagged(cards: Path, tmp_pat
     assert found["status"] == "none"  # it was only measured on
 
 
+@pytest.mark.slow
 def test_another_fold_than_that_of_the_weights_is_said(cards: Path, tmp_path: Path) -> None:
     made = learn(cards, tmp_path, "dataset=target", "split=three", "fold=0")
     listed = json.loads((made.card.parent / "volumes.json").read_text(encoding="utf-8"))["datasets"][0]

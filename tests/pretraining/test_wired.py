@@ -35,6 +35,7 @@ RECIPES = {
     "med3d": ["dataset=ct+second", "held_out=[ct/case004,second/case002]", "recipe.size=[16,24,24]", "recipe.batch=2"],
     "brainsegfounder": ["dataset=mr", "held_out=[case002]", *SWIN],
 }
+QUICK = ("models_genesis", "med3d")
 METRICS = {
     "models_genesis": {"mse.restoration.v1", "mse.restoration_identity.v1", "mse.restoration_blur.v1"},
     "volume_fusion": {"accuracy.pseudo_label.v1", "dice.fusion.v1", "dice.fusion_majority.v1"},
@@ -70,7 +71,9 @@ def read_record(made: Pretrained) -> dict:
     return json.loads((made.record / "record.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RECIPES]
+)
 def test_every_recipe_ends_with_a_checkpoint_that_loads_and_a_record_that_verifies(
     name: str, cards: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +118,7 @@ def test_co_training_gives_each_data_set_its_branch_its_spacing_and_its_place_in
     assert any("zscore" in note for note in card.notes)
 
 
+@pytest.mark.slow
 def test_the_second_stage_goes_on_from_the_first_on_one_fold(cards: Path, tmp_path: Path) -> None:
     write(tmp_path / "cards" / "target", cases=5, name="target", channels=3, seed=3)
     first = run_recipe("brainsegfounder", cards, tmp_path)
