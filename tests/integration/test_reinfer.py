@@ -17,6 +17,7 @@ from harness.run import run
 from harness.training.state import read_state, write_state
 
 
+@pytest.mark.slow
 def test_recorded_weights_give_the_recorded_scores_and_others_do_not(
     cell: list[str], synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
