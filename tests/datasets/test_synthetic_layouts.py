@@ -32,6 +32,14 @@ TIER_1 = (
 )
 
 
+SAME_LAYOUT = ("synapse8", "msd_task03_liver", "msd_task06_lung", "msd_task09_spleen")  # as btcv, and as other tasks
+
+
+def slow_where(names, slow):
+    """Mark what repeats another set's layout as slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
+
+
 def written(name, folder, **arguments):
     """Write a set and return its card and the report of a check."""
     card, _ = dataset_card(name)
@@ -48,7 +56,7 @@ def batch_of(card, folder, cache):
     return PatchSource(prepared, list(cases), Patches(size=(16, 16, 16), batch=2), Augmentation(), seed=0).batch(0)
 
 
-@pytest.mark.parametrize("name", TIER_1)
+@pytest.mark.parametrize("name", slow_where(TIER_1, SAME_LAYOUT))
 def test_from_nothing_to_a_batch(tmp_path, name, capsys):
     out = tmp_path / name
     assert main(["data", "synthesize", name, "--cases", "6", "--out", str(out)]) == 0
@@ -124,7 +132,7 @@ GENERAL = {
 }
 
 
-@pytest.mark.parametrize("name", ["atlas_v2", "pddca", "brats2021", "msd_task01_brain", "lits"])
+@pytest.mark.parametrize("name", slow_where(TIER_1, set(TIER_1) - {"pddca", "msd_task01_brain"}))
 @pytest.mark.parametrize("fault", EVERYWHERE)
 def test_a_fault_of_any_set_is_found(tmp_path, name, fault):
     if fault not in faults_of(name):
