@@ -125,8 +125,6 @@ def one_more_seed(value: ValueVerdict, n_runs: int) -> str:
         return "One more seed gives a first idea of the spread and settles nothing; three are the least."
     now, then = (value.high - value.low) / 2, _half_width((value.high - value.low) / 2, n_runs)
     said = f"One more seed would narrow the interval from ±{now:.4f} to about ±{then:.4f} if the spread stays as it is"
-    if n_runs + 1 < 3:
-        return f"{said}; three are the least."
     if value.seeds_needed is None:
         return f"{said}; no number of seeds that is worth running would settle it."
     more = value.seeds_needed - n_runs

@@ -103,7 +103,7 @@ def verdict(**over):
 def test_one_more_seed():
     assert "three seeds are the least" in one_more_seed(verdict(), 0)
     assert "One more seed gives a first idea" in one_more_seed(verdict(runs=[0.8]), 1)
-    assert "three are the least" in one_more_seed(verdict(runs=[0.80, 0.801]), 2)
+    assert "that would settle it" in one_more_seed(verdict(runs=[0.80, 0.801]), 2)
     near = verdict(runs=[0.795, 0.8, 0.805])
     assert near.state == "inconclusive"
     assert "that would settle it" in one_more_seed(near, 3)
