@@ -40,12 +40,20 @@ def _models(arguments: argparse.Namespace) -> Iterable[Row]:
         millions = card.get("parameters")
         yield {
             "model": entry.id,
-            "parameters": f"{millions / 1e6:.1f} M" if millions else "",
+            "parameters": f"{millions / 1e6:.1f} M" if millions else "unknown",
             "file": "published" if card.get("checkpoint") and not card.get("evidence") else _own_file(card),
             "licence": card.get("licence", ""),
             "source": card.get("source", ""),
-            "parity": " ".join(str(card.get("parity", "")).split()) if card.get("supported", True) else "not supported",
+            "parity": _plain(card.get("parity", "unknown")) if card.get("supported", True) else _not_supported(card),
         }
+
+
+def _plain(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def _not_supported(card: dict[str, object]) -> str:
+    return f"not supported: {_plain(card.get('unsupported_reason', 'the card does not say why'))}"
 
 
 def _own_file(card: dict[str, object]) -> str:
