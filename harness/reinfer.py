@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from harness.config import RunConfig, parse_run
 from harness.errors import UserError
@@ -177,5 +178,5 @@ def _apart(one: CaseRow, other: CaseRow | None) -> float | None:
     return 0.0 if one.value is None or other.value is None else abs(one.value - other.value)
 
 
-def _seconds(opened: Opened, phase: str) -> float:
+def _seconds(opened: Opened, phase: Literal["infer", "prepare"]) -> float:
     return (opened.record.cost.wall or {}).get(phase, 0.0)

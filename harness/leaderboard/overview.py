@@ -86,7 +86,7 @@ def fraction_plots(cells: Iterable[Cell]) -> list[Panel]:
         first = cell.first
         if cell.gain.value is not None and first.label_fraction and cell.metric:
             groups[first.model, first.dataset, first.split, first.fold, first.protocol, cell.metric.id].append(cell)
-    panels = []
+    panels: list[Panel] = []
     for group in groups.values():
         points = [
             charts.Effect(cell.first.label_fraction or 1.0, cell.gain.value or 0.0, cell.gain.low, cell.gain.high)
@@ -120,7 +120,7 @@ def cost_plots(runs: Iterable[RunSummary]) -> list[Panel]:
             and run.metric.value is not None
         ):
             groups[run.dataset, run.metric.id].append(run)
-    panels = []
+    panels: list[Panel] = []
     for (dataset, metric_id), group in sorted(groups.items()):
         held = sorted(group, key=lambda run: run.run_id)[:1000]
         dots = [
@@ -149,9 +149,10 @@ def rank_plots(cells: Iterable[Cell]) -> tuple[list[Panel], list[str]]:
     for cell in cells:
         first = cell.first
         if cell.metric:
-            key = (first.dataset, first.split, first.fold, first.label_fraction, cell.metric.id)
-            groups[key] += [(cell, side) for side in cell.sides]
-    panels, small = [], []
+            same = (first.dataset, first.split, first.fold, first.label_fraction, cell.metric.id)
+            groups[same] += [(cell, side) for side in cell.sides]
+    panels: list[Panel] = []
+    small: list[str] = []
     for key, group in groups.items():
         if len(group) < 2:
             continue

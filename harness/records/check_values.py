@@ -60,18 +60,19 @@ class _Masks:
 
     def __init__(self, stated: tuple[Any, ...]) -> None:
         self.stated = stated
-        tp, fp, fn, n_ref, n_pred, *spacing = stated[:8] or [None] * 5
-        self.missing = None in (tp, fp, fn, n_ref, n_pred)
         self.state = ""
         self.fault: str | None = None
+        counts, spacing = stated[:5], stated[5:8]
+        self.missing = not counts or None in counts
         if not self.missing:
+            tp, fp, fn, n_ref, n_pred = counts
             self.state = ("both" if n_ref else "ref_empty") if n_pred else ("pred_empty" if n_ref else "both_empty")
             if tp < 0 or fp < 0 or fn < 0 or tp + fn != n_ref or tp + fp != n_pred:
                 self.fault = (
                     f"the counts do not add up: TP {tp}, FP {fp}, FN {fn}, reference {n_ref}, prediction {n_pred}"
                 )
         if any(size is not None and size <= 0 for size in spacing):
-            self.fault = f"the spacing {tuple(spacing)} is not positive"
+            self.fault = f"the spacing {spacing} is not positive"
 
 
 class _Values:
