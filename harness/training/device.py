@@ -59,7 +59,7 @@ def use_determinism(wanted: bool, device: torch.device) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted, warn_only=on_cuda)
     # this would also write NaN into every new tensor first, a twentieth of a step; it finds bugs, it changes no result
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = on_cuda and not wanted
 
 

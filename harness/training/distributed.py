@@ -141,7 +141,7 @@ class World:
             return network
         if synchronise_batch_norm:
             _refuse_own_batch_norms(network)
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         # heads that the loss leaves out have no gradient, and layers may be frozen for a while
         return nn.parallel.DistributedDataParallel(
             network, device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=True
@@ -191,7 +191,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     from torch.distributed.nn.functional import all_reduce
 
     with naming_lost_ranks():
-        total: Tensor = all_reduce(tensor)
+        total: Tensor = all_reduce(tensor)  # type: ignore[no-untyped-call]
     return total
 
 

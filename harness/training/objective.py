@@ -132,5 +132,5 @@ def soft_dice_loss(probability: Tensor, target: Tensor, settings: Loss) -> Tenso
         finite = torch.where(torch.isinf(weight), 0.0, weight)
         weight = torch.where(torch.isinf(weight), finite.amax(dim=1, keepdim=True), weight)
         overlap, predicted, true = ((weight * part).sum(dim=1) for part in (overlap, predicted, true))
-    coefficient = (2 * overlap + settings.smooth) / (predicted + true + settings.smooth)
+    coefficient: Tensor = (2 * overlap + settings.smooth) / (predicted + true + settings.smooth)
     return 1 - coefficient.mean()

@@ -22,7 +22,8 @@ def make_optimizer(
 
     ``groups`` (`harness.training.tuning.Tuning.groups`) says which those are where it is not all, and at which rates.
     """
-    parameters = groups or [parameter for parameter in network.parameters() if parameter.requires_grad]
+    everything = [{"params": [parameter for parameter in network.parameters() if parameter.requires_grad]}]
+    parameters = groups or everything
     if settings.name == "sgd":
         return torch.optim.SGD(
             parameters,

@@ -29,7 +29,7 @@ _WARM_UP = 2  # the first steps build caches, choose algorithms and compile
 
 def span(part: str) -> contextlib.AbstractContextManager[Any]:
     """Mark a part of the step for whoever profiles; costs nothing where nobody does."""
-    if not torch.autograd._profiler_enabled():
+    if not torch._C._autograd._profiler_enabled():
         return contextlib.nullcontext()
     return record_function(part)
 

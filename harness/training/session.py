@@ -292,7 +292,7 @@ class Session:
         """Return the context in which a backward pass is not yet shared with other ranks."""
         parallel = self._parallel
         if isinstance(parallel, nn.parallel.DistributedDataParallel):
-            return cast(contextlib.AbstractContextManager[Any], parallel.no_sync())  # type: ignore[no-untyped-call]
+            return cast(contextlib.AbstractContextManager[Any], parallel.no_sync())
         return contextlib.nullcontext()
 
     def _scored_weights(self) -> contextlib.AbstractContextManager[None]:

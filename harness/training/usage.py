@@ -72,7 +72,7 @@ def _energy_counter(device: torch.device) -> Callable[[], float] | None:
 
         pynvml.nvmlInit()
         # by the bus, since CUDA_VISIBLE_DEVICES renumbers devices for torch and not for the driver's library
-        properties = torch.cuda.get_device_properties(device)
+        properties: Any = torch.cuda.get_device_properties(device)
         bus = f"{properties.pci_domain_id:08x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
         handle = pynvml.nvmlDeviceGetHandleByPciBusId(bus.encode())
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
