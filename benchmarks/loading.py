@@ -32,9 +32,10 @@ from harness.adapters.interface import Task
 from harness.adapters.registry import adapter
 from harness.cards.library import model_card
 from harness.cards.model import ModelCard
+from harness.checkpoints.deferring import DeferredInitialisation
 from harness.checkpoints.hashing import state_sha256
 
-MODELS = ("med3d.resnet200", "brainsegfounder.ssl_small_fold0")
+MODELS = ("med3d.resnet200", "brainsegfounder.brats_small")
 FORMATS = ("zip", "legacy")
 
 
@@ -163,11 +164,12 @@ def ours(model: str, form: str, file: Path) -> dict[str, float]:
 
 def peer(model: str, form: str, file: Path) -> dict[str, float]:
     card = described(model, form)
-    network = filled(card, Task("published"), {}, file)[0]
+    with DeferredInitialisation():
+        network = adapter(card.adapter).build(card, Task("published"), {})
     layout = card.checkpoint
     assert layout is not None
     for tensor in network.state_dict().values():
-        tensor.add_(0)  # every page is there before the clock starts
+        tensor.zero_()  # every page is there before the clock starts
 
     def act() -> object:
         content = torch.load(file, map_location="cpu", weights_only=True)

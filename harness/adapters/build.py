@@ -97,12 +97,12 @@ def filled(card: ModelCard, task: Task, options: Mapping[str, Any], weights: Pat
     family, layout = adapter(card.adapter), card.checkpoint
     if layout is None:
         raise UserError(f"{card.id} has no published file to read {weights} as; use a card that describes it.")
-    raw = read(weights, layout.weights_key, layout.prefix)
+    raw = read(weights, layout.weights_key, layout.prefix, mapped=False)
     card = _agreed(card, family.recognise(raw.tensors), task, weights)
     with DeferredInitialisation() as held_back:
         network = family.build(card, task, options)
     translation = family.translate(card, raw.tensors, network, task)
-    report = load(network, raw.tensors, translation, family.encoder_prefixes(card), card.floor)
+    report = load(network, raw.tensors, translation, family.encoder_prefixes(card), card.floor, keep=True)
     held_back.finish(network, without=report.filled)
     return network, report
 

@@ -40,9 +40,15 @@ class Translation:
 
 
 def load(
-    network: nn.Module, source: Mapping[str, Tensor], translation: Translation, encoder: tuple[str, ...], floor: float
+    network: nn.Module,
+    source: Mapping[str, Tensor],
+    translation: Translation,
+    encoder: tuple[str, ...],
+    floor: float,
+    *,
+    keep: bool = False,
 ) -> LoadReport:
-    """Copy a translation into a network and account for every tensor on both sides.
+    """Put a translation into a network and account for every tensor on both sides.
 
     Parameters
     ----------
@@ -56,6 +62,9 @@ def load(
         Prefixes of the network names that make up the encoder; the rest is the decoder.
     floor : float
         Smallest fraction of encoder parameters that must come from the file.
+    keep : bool
+        Let parameters keep the memory of the tensors that fit as they are, instead of copying them. For a caller that
+        drops ``source`` afterwards, and for tensors that were read, not mapped.
 
     Returns
     -------
@@ -94,9 +103,24 @@ def load(
     )
     _refuse_below_floor(report)
     with torch.no_grad():
+        parameters = dict(network.named_parameters(remove_duplicate=False)) if keep else {}
+        taken: set[int] = set()
         for name, tensor in accepted.items():
-            state[name].copy_(tensor)
+            parameter = parameters.get(name)
+            if parameter is not None and tensor.dtype == parameter.dtype and _alone(tensor, taken):
+                parameter.data = tensor
+            else:
+                state[name].copy_(tensor)
     return report
+
+
+def _alone(tensor: Tensor, taken: set[int]) -> bool:
+    """Tell whether nobody else can hold the memory of a tensor, and take it."""
+    storage = tensor.untyped_storage()
+    if not tensor.is_contiguous() or storage.nbytes() != tensor.nbytes or storage.data_ptr() in taken:
+        return False
+    taken.add(storage.data_ptr())
+    return True
 
 
 def _judge(name: str, target: Tensor, translation: Translation) -> TensorLine:

@@ -48,7 +48,7 @@ class RawCheckpoint:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read(path: Path, weights_key: str | None = None, prefix: str = "") -> RawCheckpoint:
+def read(path: Path, weights_key: str | None = None, prefix: str = "", *, mapped: bool = True) -> RawCheckpoint:
     """Read the tensors of a checkpoint file.
 
     Parameters
@@ -60,11 +60,14 @@ def read(path: Path, weights_key: str | None = None, prefix: str = "") -> RawChe
         The top-level entry that holds the tensors (torch files); None where they lie at the top.
     prefix : str
         What every tensor name must start with on disk; it is stripped.
+    mapped : bool
+        Map zip-format torch files into memory, so that only what is looked at is read; false: read them whole, into
+        tensors that a network may keep.
 
     Returns
     -------
     RawCheckpoint
-        Tensors on the CPU. Zip-format torch files are memory-mapped.
+        Tensors on the CPU.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def read(path: Path, weights_key: str | None = None, prefix: str = "") -> RawChe
             f"{path} is a web page, not a checkpoint: the download was answered with a form or a notice. "
             "Open the link in a browser, save the file itself and put it in the same place."
         )
-    content = _read_torch(path)
+    content = _read_torch(path, mapped)
     tensors, top_level, extras = _select(content, weights_key, path)
     return RawCheckpoint(path, _strip(tensors, prefix, path), top_level, extras)
 
@@ -103,10 +106,10 @@ def _harmless_globals() -> list[Any]:
     ]
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path, mapped: bool) -> Any:
     try:
         with torch.serialization.safe_globals(_harmless_globals()):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         detail = str(error).splitlines()
         named = [line.strip() for line in detail if "GLOBAL" in line or "Unsupported" in line]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from harness.checkpoints.deferring import DeferredInitialisation
+from harness.checkpoints.matching import Translation, load
+from harness.checkpoints.reading import read
 
 
 class Odd(nn.Module):
@@ -83,3 +87,25 @@ def test_a_parameter_that_is_read_meanwhile_has_its_values() -> None:
         layer = nn.Linear(50, 50)
         assert 0.05 < float(layer.weight.detach().std()) < 0.12
         assert float(layer.bias.detach().abs().max()) <= 50**-0.5
+
+
+@pytest.mark.parametrize("zip_format", [True, False])
+def test_parameters_keep_the_memory_that_was_read_unless_it_is_shared(tmp_path: Path, zip_format: bool) -> None:
+    both = torch.rand(2, 4, 4)
+    given = {
+        "one.weight": torch.rand(4, 4),
+        "two.weight": both[0],
+        "three.weight": both[1],
+        "four.weight": torch.rand(4, 4),
+    }
+    given["five.weight"] = given["four.weight"]  # one tensor under two names
+    torch.save(given, tmp_path / "w.pt", _use_new_zipfile_serialization=zip_format)
+    source = read(tmp_path / "w.pt", mapped=False).tensors
+    network = nn.ModuleDict({name: nn.Linear(4, 4, bias=False) for name in ("one", "two", "three", "four", "five")})
+    report = load(network, source, Translation(source, {name: name for name in source}), ("one.",), 1.0, keep=True)
+    assert report.counts["loaded"] == 5
+    held = {name: tensor.untyped_storage().data_ptr() for name, tensor in network.state_dict().items()}
+    assert held["one.weight"] == source["one.weight"].untyped_storage().data_ptr()
+    assert len(set(held.values())) == 5  # a change of one is a change of one
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, given[name])
