@@ -36,45 +36,46 @@ class Plan:
     also: tuple[tuple[str, str], ...] = ()
 
 
+_RATE = ("training.optimizer.lr=3e-3",)
 _SMALL_BLOCKS = ("recipe.smallest_block=[4,6,6]", "recipe.largest_block=[12,16,16]")
 PLANS = {
     "models_genesis": Plan(
         (
             "dataset=unlabelled_ct",
             "held_out=[crlm_1006,lidc_0314]",
-            "recipe.cubes.size=[32,32,32]",
+            "recipe.cubes.size=[24,24,24]",
             "recipe.batch=2",
             "recipe.evaluation_batches=8",
-            "training.steps=200",
+            "training.steps=80",
         ),
         "mse.restoration.v1",
         ("mse.restoration_identity.v1", "mse.restoration_blur.v1"),
         (("mse.restoration.v1", "mse.restoration_constant.v1"),),
     ),
+    "med3d": Plan(
+        (
+            "dataset=ct_headneck_oar+sarcoma_t1",
+            "held_out=[ct_headneck_oar/pt_100,ct_headneck_oar/pt_338,sarcoma_t1/STS_042,sarcoma_t1/STS_015]",
+            "recipe.size=[24,32,32]",
+            "recipe.batch=2",
+            "recipe.evaluation_patches=16",
+            "training.steps=150",
+        ),
+        "accuracy.probe.v1",
+        ("accuracy.probe_random.v1",),
+        (("accuracy.pseudo_label.v1", "accuracy.pseudo_label_majority.v1"),),
+    ),
     "volume_fusion": Plan(
-        ("recipe.size=[32,48,48]", "recipe.batch=1", "training.steps=120", *_SMALL_BLOCKS),
+        ("recipe.size=[16,32,32]", "recipe.batch=2", "training.steps=200", *_RATE, *_SMALL_BLOCKS),
         "accuracy.pseudo_label.v1",
         ("accuracy.pseudo_label_majority.v1",),
         (("dice.fusion.v1", "dice.fusion_majority.v1"),),
     ),
     "volume_fusion_2023": Plan(
-        ("recipe.size=[32,48,48]", "recipe.batch=1", "training.steps=120", "recipe.largest_box=[20,30,30]"),
+        ("recipe.size=[16,32,32]", "recipe.batch=2", "training.steps=200", *_RATE, "recipe.largest_box=[12,20,20]"),
         "accuracy.pseudo_label.v1",
         ("accuracy.pseudo_label_majority.v1",),
         (("dice.fusion.v1", "dice.fusion_majority.v1"),),
-    ),
-    "med3d": Plan(
-        (
-            "dataset=ct_headneck_oar+sarcoma_t1",
-            "held_out=[ct_headneck_oar/pt_100,ct_headneck_oar/pt_338,sarcoma_t1/STS_042,sarcoma_t1/STS_015]",
-            "recipe.size=[24,40,40]",
-            "recipe.batch=2",
-            "recipe.evaluation_patches=24",
-            "training.steps=200",
-        ),
-        "accuracy.probe.v1",
-        ("accuracy.probe_random.v1",),
-        (("accuracy.pseudo_label.v1", "accuracy.pseudo_label_majority.v1"),),
     ),
     "brainsegfounder": Plan(
         (
@@ -85,8 +86,8 @@ PLANS = {
             "recipe.cubes.size=[64,32,32]",
             "recipe.batch=2",
             "recipe.crops=1",
-            "recipe.evaluation_batches=4",
-            "training.steps=25",
+            "recipe.evaluation_batches=2",
+            "training.steps=15",
             "training.optimizer.lr=1e-3",
             "training.schedule.warmup_steps=5",
         ),

@@ -27,6 +27,7 @@ from harness.progress import say
 from harness.recording.pretext import Parent, PretrainFacts, write_pretrain_record
 from harness.records.runfolder import RunFolder, claim_folder
 from harness.training.device import Numerics, choose_device, seed_everything, use_determinism
+from harness.training.distributed import World, join
 from harness.training.loop import fit
 
 __all__ = ["Pretrained", "pretrain"]
@@ -64,13 +65,13 @@ def pretrain(config: PretrainConfig) -> Pretrained:
     base, _ = model_card(config.model, config.cards)
     made = check_name(base, config.name)
     parent = _parent(config, base)
-    with claim_folder(config.out / config.cell) as folder:
+    with join(config.device) as world, claim_folder(config.out / config.cell, follow=not world.is_main) as folder:
         weights = folder.path / "weights"
-        if folder.is_complete and (weights / "card.yaml").is_file():
+        if world.agree(folder.is_complete and (weights / "card.yaml").is_file()):
             say(f"already complete: {weights}")
             return Pretrained(made, weights / "card.yaml", folder.record)
         with folder.at_work():
-            _execute(config, base, parent, folder, weights)
+            _execute(config, base, parent, folder, world)
         return Pretrained(made, weights / "card.yaml", folder.record)
 
 
@@ -98,20 +99,21 @@ def _parent(config: PretrainConfig, base: ModelCard) -> Parent | None:
     return Parent(card, home, locate(card, home, config.weights))
 
 
-def _execute(config: PretrainConfig, base: ModelCard, parent: Parent | None, folder: RunFolder, weights: Path) -> None:
+def _execute(config: PretrainConfig, base: ModelCard, parent: Parent | None, folder: RunFolder, world: World) -> None:
     recipe, workers = task_class(config.recipe), config.executor.workers
     cards = [dataset_card(name, config.cards) for name in config.datasets]
     base = fitted(base, [card for card, _ in cards], recipe)
-    sources = open_sources(
-        cards,
-        base,
-        recipe,
-        Choice(config.held_out, config.split, config.fold),
-        config.input,
-        root=config.data_root,
-        cache=cache_folder(config.cache),
-        workers=workers,
-    )
+    with world.main_first():
+        sources = open_sources(
+            cards,
+            base,
+            recipe,
+            Choice(config.held_out, config.split, config.fold),
+            config.input,
+            root=config.data_root,
+            cache=cache_folder(config.cache),
+            workers=workers,
+        )
 
     device = choose_device(config.device)
     if config.threads is not None:
@@ -130,11 +132,13 @@ def _execute(config: PretrainConfig, base: ModelCard, parent: Parent | None, fol
     numerics = Numerics(config.training, device)
     outcome = fit(network, task, config.training, folder.checkpoints, folder.log, numerics)
 
+    if not world.is_main:
+        return
     begin = time.perf_counter()
     scores = task.evaluate(network, device)
     evaluate_seconds = time.perf_counter() - begin
     write_pretrained(
-        weights,
+        folder.path / "weights",
         base=base,
         name=config.name,
         task=task,

@@ -120,7 +120,7 @@ class BrainSegFounderTask(PretextTask):
         return network
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        """Return the two views of every crop, the first views first.
+        """Return the two views of every crop, one after the other, so that equal parts of a batch keep them together.
 
         Returns
         -------
@@ -146,7 +146,7 @@ class BrainSegFounderTask(PretextTask):
         turns, embeddings, restored = answer
         return (
             F.cross_entropy(turns.float(), batch["rotation"]),
-            nt_xent(embeddings, self.settings.temperature),
+            nt_xent(torch.cat([embeddings[0::2], embeddings[1::2]]), self.settings.temperature),
             F.l1_loss(restored.float(), batch["target"]),
         )
 
@@ -209,10 +209,11 @@ class BrainSegFounderTask(PretextTask):
             crops += [sampler.draw_from(case, random).data for _ in range(chosen.crops)]
         drop = RandBlockDrop(chosen.most_dropped, chosen.smallest_block, chosen.largest_block)
         images, targets, turns = two_views(crops, drop, sample_state(seed, f"{purpose}-views", step))
+        pairs = [row for crop in range(len(crops)) for row in (crop, crop + len(crops))]
         return {
-            "image": torch.from_numpy(np.stack(images)),
-            "target": torch.from_numpy(np.stack(targets)),
-            "rotation": torch.tensor(turns),
+            "image": torch.from_numpy(np.stack([images[row] for row in pairs])),
+            "target": torch.from_numpy(np.stack([targets[row] for row in pairs])),
+            "rotation": torch.tensor([turns[row] for row in pairs]),
         }
 
     def _probe(self, network: nn.Module, device: torch.device | str) -> dict[str, float]:
