@@ -89,7 +89,7 @@ def measure(name: str, width: int, patch: tuple[int, int, int], steps: int) -> N
 
 def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {ROUNDS} interleaved rounds")
-    measure("demo: width 8, 48x48x32", 8, (48, 48, 32), 15)
+    measure("demo: width 8, 32x32x32", 8, (32, 32, 32), 25)
     measure("small: width 2, 16x16x16", 2, (16, 16, 16), 200)
 
 

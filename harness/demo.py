@@ -53,7 +53,7 @@ def demo(out: Path, seed: int = 0, overrides: tuple[str, ...] = (), pretrain_ove
                 f"model={_MODEL}",
                 "name=demo",
                 f"held_out=[{_HELD_OUT}]",
-                "recipe.cubes.size=[48,48,32]",
+                "recipe.cubes.size=[32,32,32]",
                 "recipe.batch=2",
                 *where,
                 *pretrain_overrides,
