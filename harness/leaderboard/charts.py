@@ -100,8 +100,9 @@ def ranks(places: Sequence[Place], ident: str) -> Markup | None:
     """Draw the rank of each method as a square on its interval, tier by tier; 1 is best and stands left."""
     if len(places) < 2:
         return None
-    x = Scale(1.0, float(len(places)), 136, _WIDTH - 58)
-    body, height = rows_frame([place.name for place in places], x, "rank")
+    x = Scale(1.0, float(len(places)), 226, _WIDTH - 58)
+    whole = [float(place) for place in range(1, len(places) + 1, max(1, len(places) // 6))]
+    body, height = rows_frame([place.name for place in places], x, "rank", marks=whole)
     for i, place in enumerate(places):
         y = 12 + 25.0 * (i + 0.5)
         body.append(tag("path", d=path([(x(place.low), y), (x(place.high), y)]), class_="interval"))

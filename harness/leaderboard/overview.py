@@ -157,6 +157,7 @@ def rank_plots(cells: Iterable[Cell]) -> tuple[list[Panel], list[str]]:
         if len(group) < 2:
             continue
         where = f"{key[0]}, split {key[1]}" + ("" if key[2] is None else f", fold {key[2]}")
+        where += "" if key[3] in (None, 1.0) else f", {key[3]:.0%} of the labels"
         first_metric = group[0][0].metric
         sign = 1.0 if first_metric is None or first_metric.higher_is_better else -1.0
         best = sorted(group, key=lambda pair: math.inf if pair[1].mean is None else -sign * pair[1].mean)

@@ -21,6 +21,7 @@ __all__ = [
     "Strip",
     "curves",
     "dumbbells",
+    "fitting",
     "forest",
     "horizontal_grid",
     "rows_frame",
@@ -155,19 +156,35 @@ def _digits(marks: Sequence[float]) -> int:
     return next((d for d in range(5) if all(abs(round(m, d) - m) < 1e-9 for m in marks)), 5)
 
 
-def rows_frame(names: Sequence[str], x: Scale, axis: str) -> tuple[list[Markup], float]:
+def rows_frame(
+    names: Sequence[str], x: Scale, axis: str, *, marks: Sequence[float] | None = None
+) -> tuple[list[Markup], float]:
     """Draw row names, a faint line per row and the x axis; returns the shapes and the height."""
     bottom = 12 + _ROW * len(names)
-    marks = ticks(x.low, x.high)
+    marks = ticks(x.low, x.high) if marks is None else marks
+    room = int((x.start - 16) / 7.6)  # what a sign takes at the size of a label, on average
     body = [tag("path", d=path([(x(m), 8), (x(m), bottom)]), class_="grid") for m in marks]
     for i, name in enumerate(names):
         y = 12 + _ROW * (i + 0.5)
-        body.append(tag("text", clean(name, 18), x=x.start - 12, y=y + 4, class_="label end"))
+        body.append(tag("text", fitting(name, room), x=x.start - 12, y=y + 4, class_="label end"))
         body.append(tag("path", d=path([(x.start, y), (x.stop, y)]), class_="row"))
     digits = _digits(marks)
     body += [tag("text", number(m, digits), x=x(m), y=bottom + 18, class_="tick middle") for m in marks]
     body.append(tag("text", axis, x=x.stop, y=bottom + 36, class_="tick end"))
     return body, bottom + 44
+
+
+def fitting(name: str, room: int) -> str:
+    """Shorten a name in its middle, since names of one family often differ only at their end.
+
+    >>> fitting("models_genesis.chest_ct, scratch", 20)
+    'models_gen…, scratch'
+    """
+    text = clean(name, 200)
+    if len(text) <= room:
+        return text
+    tail = (room - 1) // 2
+    return f"{text[: room - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[-tail:]}"
 
 
 def _range(values: Sequence[float], *, share: bool) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 
-from harness.leaderboard.plots import Curve, Estimate, Pair, Strip, curves, dumbbells, forest, strips
+from harness.leaderboard.plots import Curve, Estimate, Pair, Strip, curves, dumbbells, fitting, forest, strips
 from harness.leaderboard.svg import ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -23,6 +23,15 @@ def test_dumbbells_place_values_and_escape_names():
     texts = [e.text for e in shapes(picture, "text")]
     assert "<script>&" in texts
     assert "+0.250" in texts
+
+
+def test_long_names_keep_both_ends_and_fit():
+    for room in range(5, 40):
+        short = fitting("mis_fm.pctnet_ct10k, scratch", room)
+        assert len(short) <= room
+        assert short[0] == "m"
+        assert short[-1] == "h"
+    assert fitting("liver", 18) == "liver"
 
 
 def test_every_plot_has_a_name():
