@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cards.model import ModelCard, Place, WeightFile
-from harness.checkpoints.fetch import download
+from harness.checkpoints.archive import suffix_inside, unpack
+from harness.checkpoints.fetch import alone, download
 from harness.checkpoints.fetch_check import Expected, first_use, mismatch, note_first_use, note_path
 from harness.checkpoints.fetch_http import Source, UnavailableError, looks_like_page
 from harness.checkpoints.fetch_places import download_with_hub, google_drive, has_hub, huggingface, zenodo
@@ -79,8 +80,9 @@ def locate(card: ModelCard, card_folder: Path, given: Path | None = None) -> Pat
     Returns
     -------
     Path
-        An existing file. Unless the user named it, its size and hash agree with the card's; where no hash is
-        published, with the one noted at its first use (which may be this one).
+        An existing file; where an archive is published, the checkpoint inside it, unpacked. Unless the user named it,
+        its size and hash agree with the card's; where no hash is published, with the one noted at its first use (which
+        may be this one).
 
     Raises
     ------
@@ -220,7 +222,23 @@ def _verified(path: Path, file: WeightFile, origin: str) -> Path:
         )
     if file.sha256 is None and first_use(path) is None:
         note_first_use(path, origin)
-    return path
+    return _unpacked(path)
+
+
+def _unpacked(path: Path) -> Path:
+    """Return the checkpoint inside a published archive, unpacked beside it once; any other file as it is."""
+    suffix = suffix_inside(path)
+    if suffix is None:
+        return path
+    inside = path.with_name(path.name.removesuffix(".zip") + suffix)
+    with alone(inside):
+        noted = first_use(inside) if inside.is_file() else None
+        if noted is None or mismatch(inside, Expected(noted.bytes, noted.sha256)) is not None:
+            say(f"unpacking {path.name} to {inside.name}")
+            unpack(path, inside)
+            note_path(inside).unlink(missing_ok=True)
+            note_first_use(inside, f"unpacked from {path.name}")
+    return inside
 
 
 def _download(place: Place, target: Path, file: WeightFile) -> bool:
