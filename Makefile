@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-browser lint types bench clean
+.PHONY: demo test test-slow test-browser engines lint types bench clean
 
 demo: $(STAMP)
 	$(BIN)/harness demo
@@ -21,6 +21,10 @@ test-slow: $(STAMP)
 
 test-browser: $(STAMP)
 	$(BIN)/pytest -m browser
+
+# Slurm's and Ray's Python sides and Parquet, which their tests need and nothing else does.
+engines: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm,ray,parquet]'
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
