@@ -20,7 +20,7 @@ from harness.cards.library import dataset_card
 from harness.data.check import check
 from harness.data.fingerprint import fingerprint
 from harness.data.layouts import find_cases
-from harness.data.roots import data_root
+from harness.data.roots import data_root, marked
 from harness.errors import UserError
 from harness.records import fields
 from harness.records.build import assemble
@@ -84,7 +84,8 @@ def import_nnunet(
     """
     results = _read_results(folder)
     card, card_folder = dataset_card(dataset, cards)
-    cases = find_cases(card, data_root(card, card_folder, root))
+    place = data_root(card, card_folder, root)
+    card, cases = marked(card, place), find_cases(card, place)
     predictions = label_files(folder / "validation")
     stray = sorted(set(predictions) - set(cases))
     if stray:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness.cli import main
+from harness.data.roots import SYNTHETIC_MARK
 from harness.records.verify import verify
 
 
@@ -65,6 +66,19 @@ def test_results_become_a_valid_record(results: Path, synthetic: Path, tmp_path:
     assert str(tmp_path) not in (out / "record.json").read_text(encoding="utf-8")
     verdict = verify(out, cards=[synthetic])
     assert verdict.ok, verdict.errors
+
+
+def test_made_up_volumes_under_a_card_of_real_ones_are_marked(results: Path, synthetic: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cards"
+    shutil.copytree(synthetic, folder)
+    card = folder / "synthetic" / "card.yaml"
+    text = card.read_text(encoding="utf-8")
+    assert "evidence:\n- synthetic_data\n" in text
+    card.write_text(text.replace("evidence:\n- synthetic_data\n", ""), encoding="utf-8")
+    (folder / "synthetic" / SYNTHETIC_MARK).write_text("{}", encoding="utf-8")
+    assert call(results, folder, tmp_path / "record") == 0
+    record = json.loads((tmp_path / "record" / "record.json").read_text(encoding="utf-8"))
+    assert record["evidence"] == ["synthetic_data"]
 
 
 def test_other_predictions_than_the_summarys_are_refused(
