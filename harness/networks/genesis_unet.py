@@ -89,7 +89,26 @@ class _Head(nn.Module):
         return out
 
 
-class GenesisUNet(nn.Module):
+class _Encoder(nn.Module):
+    """The contracting path, under the published block names at every width."""
+
+    def __init__(self, in_channels: int, base_width: int, normalization: Normalization, eps: float) -> None:
+        super().__init__()
+        w = base_width
+        self.down_tr64 = _Down(in_channels, 2 * w, normalization, eps)
+        self.down_tr128 = _Down(2 * w, 4 * w, normalization, eps)
+        self.down_tr256 = _Down(4 * w, 8 * w, normalization, eps)
+        self.down_tr512 = _Down(8 * w, 16 * w, normalization, eps)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the three skips, finest first, and the bottleneck (16 x base width channels, 1/8 of the grid)."""
+        skip64 = self.down_tr64(x)
+        skip128 = self.down_tr128(F.max_pool3d(skip64, 2))
+        skip256 = self.down_tr256(F.max_pool3d(skip128, 2))
+        return skip64, skip128, skip256, self.down_tr512(F.max_pool3d(skip256, 2))
+
+
+class GenesisUNet(_Encoder):
     """U-Net with three poolings, batch norm and transposed convolutions.
 
     Parameters
@@ -119,23 +138,12 @@ class GenesisUNet(nn.Module):
         normalization: Normalization = "batch",
         eps: float = 1e-5,
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels, base_width, normalization, eps)
         w = base_width
-        self.down_tr64 = _Down(in_channels, 2 * w, normalization, eps)
-        self.down_tr128 = _Down(2 * w, 4 * w, normalization, eps)
-        self.down_tr256 = _Down(4 * w, 8 * w, normalization, eps)
-        self.down_tr512 = _Down(8 * w, 16 * w, normalization, eps)
         self.up_tr256 = _Up(16 * w, 8 * w, 8 * w, normalization, eps)
         self.up_tr128 = _Up(8 * w, 4 * w, 4 * w, normalization, eps)
         self.up_tr64 = _Up(4 * w, 2 * w, 2 * w, normalization, eps)
         self.out_tr = _Head(2 * w, out_channels)
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the three skips, finest first, and the bottleneck (16 x base width channels, 1/8 of the grid)."""
-        skip64 = self.down_tr64(x)
-        skip128 = self.down_tr128(F.max_pool3d(skip64, 2))
-        skip256 = self.down_tr256(F.max_pool3d(skip128, 2))
-        return skip64, skip128, skip256, self.down_tr512(F.max_pool3d(skip256, 2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of shape (batch, out_channels, x, y, z)."""
@@ -146,7 +154,7 @@ class GenesisUNet(nn.Module):
         return out
 
 
-class GenesisClassifier(nn.Module):
+class GenesisClassifier(_Encoder):
     """The encoder with global average pooling and two dense layers, as used for NCC and ECC.
 
     Only the encoder is run; the authors' version also runs the decoder and discards it.
@@ -167,20 +175,13 @@ class GenesisClassifier(nn.Module):
         normalization: Normalization = "batch",
         eps: float = 1e-5,
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels, base_width, normalization, eps)
         w = base_width
-        self.down_tr64 = _Down(in_channels, 2 * w, normalization, eps)
-        self.down_tr128 = _Down(2 * w, 4 * w, normalization, eps)
-        self.down_tr256 = _Down(4 * w, 8 * w, normalization, eps)
-        self.down_tr512 = _Down(8 * w, 16 * w, normalization, eps)
         self.dense_1 = nn.Linear(16 * w, 32 * w)
         self.dense_2 = nn.Linear(32 * w, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of shape (batch, num_classes)."""
-        x = F.max_pool3d(self.down_tr64(x), 2)
-        x = F.max_pool3d(self.down_tr128(x), 2)
-        x = F.max_pool3d(self.down_tr256(x), 2)
-        pooled = self.down_tr512(x).mean(dim=(2, 3, 4))
+        pooled = self.encode(x)[-1].mean(dim=(2, 3, 4))
         out: Tensor = self.dense_2(F.relu(self.dense_1(pooled)))
         return out
