@@ -34,6 +34,7 @@ COMMANDS = {
     "record": ("record", "verify or show records"),
     "leaderboard": ("leaderboard", "build the board from records, claims and cards"),
     "adapter": ("adapter", "start or check a model's adapter; the published network on one input, for parity"),
+    "selftest": ("selftest", "parity, precision, resume, memory and speed on this machine's device"),
     "doctor": ("doctor", "what this machine has and lacks, and the commands that mend it"),
     "weights": ("weights", "list, fetch, verify, add, inspect or convert checkpoint files"),
 }
