@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 __all__ = ["Scale", "figure", "path", "short", "tag", "ticks"]
 
 
+_OURS: Final = frozenset({"class_", "d"})  # written by our own code from its own words and numbers
 _PLAIN: Final = re.compile(r"[^&<>'\"]*")
 
 
@@ -38,7 +39,7 @@ def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
     written = [f"<{name}"]
     for key, value in attributes.items():
         if value is not None:
-            text = _escaped(value) if isinstance(value, str) else short(value)
+            text = short(value) if not isinstance(value, str) else value if key in _OURS else _escaped(value)
             written.append(f' {_attribute(key)}="{text}"')
     if children:
         inner = "".join(child if isinstance(child, Markup) else _escaped(child) for child in children)

@@ -83,11 +83,12 @@ def escaped(value: object, limit: int = _LONGEST) -> str:
     >>> escaped("a < b"), escaped("liver")
     ('a &lt; b', 'liver')
     """
-    text = clean(value, limit)
-    return text if _HARMLESS.fullmatch(text) else str(escape(text))
+    if isinstance(value, str) and len(value) <= limit and _HARMLESS.fullmatch(value):
+        return value
+    return str(escape(clean(value, limit)))
 
 
-_HARMLESS: Final = re.compile(r"[^&<>'\"]*")
+_HARMLESS: Final = re.compile(r"[\n\t !#-%(-;=?-~]*")  # printable ASCII without what HTML gives a meaning
 _PLAIN: Final = re.compile(r"[\n\t\x20-\x7e]*")  # nearly every text; the rest is looked at sign by sign
 # Cc control, Cf direction overrides and other formatting, Cs lone surrogates (cannot be written as UTF-8), Co private.
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
