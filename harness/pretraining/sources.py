@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.cards.dataset import DatasetCard
@@ -13,6 +13,7 @@ from harness.data.cache import Cache
 from harness.data.check import CaseFacts, CheckReport, check
 from harness.data.contract import InputChoice, Meeting, meet
 from harness.data.layouts import find_cases
+from harness.data.placement import placed
 from harness.data.preprocessing import prepare
 from harness.data.roots import data_root, marked
 from harness.data.splits import ResolvedSplit, resolve
@@ -208,6 +209,8 @@ def open_sources(
         report = check(card, used, needed=(*train, *held_out), workers=workers, cache=cache)
         report.refuse()
         meeting = meet(base.contract, card, task.input_choice(input_choice, list(report.facts.values())))
+        headers = placed(used, allow=input_choice.allow_unplaced)
+        meeting = replace(meeting, rules=(*meeting.rules, *headers))
         begin = time.perf_counter()
         prepared = prepare(card, used, report.facts, meeting.preprocessing, cache, workers=workers)
         seconds = time.perf_counter() - begin
