@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import pkgutil
+import sys
 from pathlib import Path
 
 from harness.adapters.interface import Adapter
@@ -28,6 +30,14 @@ _MACHINERY = {
 _PROVIDED: dict[str, Adapter] = {}
 
 
+@functools.lru_cache(maxsize=1)
+def _plugins(path: tuple[str, ...]) -> dict[str, importlib.metadata.EntryPoint]:
+    """Find the plug-ins among everything installed, once per ``sys.path``: reading it all takes longer than a file."""
+    del path
+    points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    return {point.name: point for point in reversed(tuple(points))}  # the first of a name wins
+
+
 def provide(family: Adapter) -> None:
     """Make an adapter known to this process alone: one that is being written and not yet installed."""
     _PROVIDED[family.name] = family
@@ -36,7 +46,7 @@ def provide(family: Adapter) -> None:
 def names() -> list[str]:
     """Return every adapter name: files of this folder and plug-ins, without importing any of them."""
     own = {module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])} - _MACHINERY
-    return sorted(own | {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)})
+    return sorted(own | set(_plugins(tuple(sys.path))))
 
 
 def adapter(name: str) -> Adapter:
@@ -49,9 +59,9 @@ def adapter(name: str) -> Adapter:
     """
     if name in _PROVIDED:
         return _PROVIDED[name]
-    points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=name)
-    if points:
-        found = next(iter(points)).load()
+    plugin = _plugins(tuple(sys.path)).get(name)
+    if plugin is not None:
+        found = plugin.load()
     elif name in names():
         found = getattr(importlib.import_module(f"harness.adapters.{name}"), "ADAPTER", None)
     else:
