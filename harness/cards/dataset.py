@@ -101,7 +101,8 @@ class MadeFolds(Fact):
 class Split(Fact):
     """A named division of the cases. Ids are sorted and hashed, so that a split cannot change under its name.
 
-    A split that is ``made`` names no ids: its folds follow from the ids that are found on disk.
+    A split that is ``made`` names no ids: its folds follow from the ids that are found on disk. Neither does one by
+    ``folders``: its parts are the cases that lie in them.
     """
 
     id: str
@@ -113,12 +114,20 @@ class Split(Fact):
         default_factory=dict, description="per part: SHA-256 of the sorted ids joined by line feeds"
     )
     made: MadeFolds | None = None
+    folders: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="part to the names of the folders whose cases it has"
+    )
     note: str | None = None
+
+    @property
+    def follows_disk(self) -> bool:
+        """Whether the ids follow from what is found on disk instead of being named here."""
+        return self.made is not None or bool(self.folders)
 
     @model_validator(mode="after")
     def _named_or_made(self) -> Split:
-        if bool(self.parts) == (self.made is not None):
-            raise ValueError(f"split {self.id!r} needs either parts or made, and not both")
+        if bool(self.parts) + (self.made is not None) + bool(self.folders) != 1:
+            raise ValueError(f"split {self.id!r} needs one of parts, made and folders, and not two")
         return self
 
     @model_validator(mode="after")

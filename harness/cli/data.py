@@ -82,14 +82,15 @@ def _prepare(arguments: argparse.Namespace) -> int:
     from harness.data.layouts import find_cases
     from harness.data.placement import placed
     from harness.data.preprocessing import prepare
-    from harness.data.roots import cache_folder, data_root
+    from harness.data.roots import cache_folder, data_root, marked
 
     config = run_config([*overrides_of(arguments), f"dataset={arguments.id}"], arguments.config_dir)
     model, _ = model_card(config.model, config.cards)
     card, folder = dataset_card(config.dataset, config.cards)
     choice, workers, home = config.protocol.input, config.executor.workers, cache_folder(config.cache)
     meeting = meet(model.contract, card, choice)
-    cases = find_cases(card, data_root(card, folder, config.data_root))
+    root = data_root(card, folder, config.data_root)
+    card, cases = marked(card, root), find_cases(card, root)
     report = check(card, cases, workers=workers, cache=home)
     report.refuse()
     rules = [*meeting.rules, *placed(cases, allow=choice.allow_unplaced)]

@@ -126,7 +126,7 @@ def _against_splits(card: DatasetCard, cases: Mapping[str, Case], needed: frozen
         mend = "Complete the data set, or choose a split without this case."
         yield Finding(case, "error", "case", "it in the data set, as the split names it", "no file of it", mend)
     for split in card.splits:
-        if split.made is not None:
+        if split.follows_disk:
             continue  # its parts follow from what is on disk
         named = {case for ids in split.parts.values() for case in ids}
         for what, ids, mend in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,7 +78,8 @@ def resolve(
     seed : int
         Which draw of the share.
     ids : iterable of str, optional
-        The cases on disk; only a split that is made from them needs them.
+        The cases on disk; only a split that is made from them needs them. A split by folder needs the mapping of
+        `harness.data.layouts.find_cases`.
 
     Raises
     ------
@@ -178,16 +179,36 @@ def _group(case: str, pattern: str | None) -> str:
 
 
 def _with_parts(split: Split, card: DatasetCard, ids: Iterable[str] | None) -> Split:
-    """Return the split itself, or one with the folds made from the cases on disk."""
-    if split.made is None:
+    """Return the split itself, or one with the parts made from the cases on disk."""
+    if not split.follows_disk:
         return split
     if ids is None:
         raise UserError(
-            f"The folds of the split {split.id!r} are made from the cases on disk, which are not known here."
+            f"The parts of the split {split.id!r} are made from the cases on disk, which are not known here."
         )
-    parts = make_folds(ids, split.made, f"{card.id}/{split.id}")
+    made = split.made
+    parts = _by_folder(split, ids) if made is None else make_folds(ids, made, f"{card.id}/{split.id}")
     hashes = {part: ids_sha256(cases) for part, cases in parts.items()}
-    return split.model_copy(update={"parts": parts, "sha256": hashes, "made": None})
+    return split.model_copy(update={"parts": parts, "sha256": hashes, "made": None, "folders": {}})
+
+
+def _by_folder(split: Split, cases: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Give every part the cases whose first image lies in one of its folders."""
+    if not isinstance(cases, Mapping):
+        raise UserError(f"The split {split.id!r} is by folder, so it needs to know where the files of each case lie.")
+    where = {case: files.images[0].parent.name for case, files in cases.items()}
+    parts = {
+        part: tuple(sorted(case for case, folder in where.items() if folder in folders))
+        for part, folders in split.folders.items()
+    }
+    for part, found in parts.items():
+        if not found:
+            raise UserError(
+                f"The split {split.id!r} takes its part {part!r} from the folders {', '.join(split.folders[part])}, "
+                f"but no case lies there; cases lie in {', '.join(sorted(set(where.values()))[:8])}. "
+                "Complete the data set."
+            )
+    return parts
 
 
 def _part(split: Split, name: str) -> tuple[str, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.cards.dataset import DatasetCard, MadeFolds, Split, ids_sha256
 from harness.cards.library import dataset_card
+from harness.data.case import Case
 from harness.data.splits import make_folds, resolve, split_sha256, subset
 from harness.errors import UserError
 
@@ -169,7 +172,30 @@ def test_pieces_of_a_part_count_as_the_part():
 
 
 def test_a_split_is_named_or_made():
-    with pytest.raises(ValueError, match="either parts or made"):
+    with pytest.raises(ValueError, match="needs one of parts, made and folders"):
         Split(id="none", source="a test")
-    with pytest.raises(ValueError, match="either parts or made"):
+    with pytest.raises(ValueError, match="needs one of parts, made and folders"):
         Split(id="both", source="x", parts={"train": ("a",)}, sha256={"train": ids_sha256(("a",))}, made={"folds": 2})
+
+
+def test_a_split_by_folder_takes_the_cases_that_lie_there():
+    """LUNA16 as Models Genesis divides it: subsets 0-4, 5-6 and 7-9, whatever the series in them are called."""
+    card, _ = dataset_card("luna16")
+    cases = {f"1.3.{n}": Case(f"1.3.{n}", (Path("x") / f"subset{n % 10}" / f"1.3.{n}.mhd",), None) for n in range(30)}
+    found = resolve(card, "luna16-genesis-ncc", ids=cases)
+    for part, subsets in (("train", range(5)), ("val", (5, 6)), ("test", (7, 8, 9))):
+        assert set(getattr(found, part)) == {case for case in cases if int(case[4:]) % 10 in subsets}
+    assert found.scored == found.test
+    less = resolve(card, "luna16-genesis-ncc", ids={case: cases[case] for case in list(cases)[:29]})
+    assert less.sha256 != found.sha256
+
+
+def test_a_split_by_folder_says_what_it_misses():
+    card, _ = dataset_card("luna16")
+    cases = {"1": Case("1", (Path("subset0/1.mhd"),), None)}
+    with pytest.raises(UserError, match="'val' from the folders subset5, subset6, but no case lies there"):
+        resolve(card, "luna16-genesis-ncc", ids=cases)
+    with pytest.raises(UserError, match="where the files of each case lie"):
+        resolve(card, "luna16-genesis-ncc", ids=["1"])
+    with pytest.raises(UserError, match="not known here"):
+        resolve(card, "luna16-genesis-ncc")

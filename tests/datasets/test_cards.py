@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.cards.library import dataset_card, index
+from harness.data.case import Case
 from harness.data.check import check
 from harness.data.layouts import find_cases
 from harness.data.roots import data_root
@@ -50,7 +51,8 @@ def test_the_ids_of_its_splits_have_the_form_of_its_cases(card):
 
 def test_every_split_resolves_in_every_fold(card):
     named = {case for split in card.splits for ids in split.parts.values() for case in ids}
-    ids = named or [f"sub-r{number % 9:03d}s{number:03d}" for number in range(40)]
+    made = sorted(named) or [f"sub-r{number % 9:03d}s{number:03d}" for number in range(40)]
+    ids = {case: Case(case, (Path(f"subset{number % 10}") / case,), None) for number, case in enumerate(made)}
     for split in card.splits:
         for fold in range(resolve(card, split.id, ids=ids).n_folds):
             found = resolve(card, split.id, fold, ids=ids)
