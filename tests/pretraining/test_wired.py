@@ -13,11 +13,13 @@ from harness.adapters.build import build
 from harness.adapters.interface import Task
 from harness.adapters.weights import locate
 from harness.cards.library import model_card
-from harness.config import pretrain_config
+from harness.cli import main
+from harness.config import pretrain_config, run_config
 from harness.data.synthetic import write
 from harness.errors import UserError
 from harness.pretrain import Pretrained, pretrain
 from harness.records.verify import verify
+from harness.run import run
 
 FUSION = ["recipe.size=[16,32,32]", "recipe.batch=1", "recipe.smallest_block=[2,4,4]", "recipe.largest_block=[6,12,12]"]
 SWIN = ["recipe.cubes.size=[64,32,32]", "recipe.batch=1", "recipe.evaluation_batches=1", "input.spacing=native"]
@@ -170,3 +172,24 @@ def test_mistakes_are_answered_before_any_work(overrides: list[str], says: str, 
     with pytest.raises(UserError, match=says):
         pretrain(pretrain_config([*overrides, *where]))
     assert not list(tmp_path.rglob("card.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["models_genesis", "volume_fusion", "med3d", "brainsegfounder"])
+def test_what_came_out_conforms_and_fine_tunes(name: str, cards: Path, tmp_path: Path) -> None:
+    made = run_recipe(name, cards, tmp_path)
+    home = made.card.parent
+    card = model_card(made.model, [home])[0]
+    file = locate(card, home)
+    assert main(["adapter", "check", made.model, "--checkpoint", str(file), "--cards", str(home)]) == 0
+
+    data = "mr" if name == "brainsegfounder" else "ct"
+    size = "[64,32,32]" if name == "brainsegfounder" else "[16,32,32]"
+    cell = [f"model={made.model}", f"dataset={data}", "debug=smoke", "protocol.training.steps=1"]
+    cell += [f"protocol.patches.size={size}", f"protocol.inference.patch={size}", "protocol.patches.batch=1"]
+    cell += [f"cards=['{cards}','{home}']", f"out='{tmp_path / 'tuned'}'", f"cache='{tmp_path / 'cache'}'"]
+    record = json.loads((run(run_config(cell)) / "record.json").read_text(encoding="utf-8"))
+    assert record["weights"]["loaded_fraction"] == 1.0
+    assert record["weights"]["file"] == file.name
+    assert "self_pretrained" in record["evidence"]
+    assert record["contamination"]["status"] in ("test_overlap", "train_overlap", "unlabeled_overlap")
