@@ -25,6 +25,7 @@ __all__ = ["World", "current", "join", "naming_lost_ranks", "sum_over_ranks"]
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=12)  # rank 0 prepares a whole data set while the others wait; a dead one is noticed at once
 
+_GROUPS: list[Any] = []
 _SIGNS = ("onnection", "gloo", "NCCL", "Timed out", "process group")
 
 
@@ -178,6 +179,9 @@ def join(device: str = "auto") -> Iterator[World]:
     with naming_lost_ranks():
         # flags and scores are on the CPU, gradients where the network is
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=_PATIENCE)
+    # Deleting a group joins gloo's threads while Python's lock is held, and one of them may be waiting for that lock to
+    # let go of the last tensor it sent: a deadlock, seen on a busy machine. A group that is kept is never deleted.
+    _GROUPS.append(dist.group.WORLD)
     try:
         yield current()
     finally:

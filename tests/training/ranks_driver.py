@@ -29,7 +29,15 @@ from harness.training.loop import fit
 from harness.training.objective import SegmentationLoss
 from harness.training.settings import Training
 
-SLOW = ("torch._inductor", "torch._dynamo", "torch.distributed.nn", "scipy.stats", "harness.records.verify", "harness.cli.run", "hydra")
+SLOW = (
+    "torch._inductor",
+    "torch._dynamo",
+    "torch.distributed.nn",
+    "scipy.stats",
+    "harness.records.verify",
+    "harness.cli.run",
+    "hydra",
+)
 for module in (harness.run.__name__, *SLOW):
     importlib.import_module(module)  # what a run imports on its way, once instead of in every fork
 
@@ -37,8 +45,9 @@ for module in (harness.run.__name__, *SLOW):
 class Blobs:
     """Segment blobs: batches of four that depend on the step alone."""
 
-    def __init__(self, settings: Training, rank: int, die_at: int | None) -> None:
-        self.objective, self.rank, self.die_at = SegmentationLoss(settings.loss, "softmax"), rank, die_at
+    def __init__(self, settings: Training, rank: int, die_at: int | None, ask_at: int | None) -> None:
+        self.objective, self.rank = SegmentationLoss(settings.loss, "softmax"), rank
+        self.die_at, self.ask_at = die_at, ask_at
         self.steps = 0
 
     def batches(self, start: int, stop: int) -> Iterator[Mapping[str, Tensor]]:
@@ -53,6 +62,8 @@ class Blobs:
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         if self.die_at == self.steps and self.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.ask_at == self.steps and self.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
         loss: Tensor = self.objective(network(batch["image"]), batch["label"])
         return loss
 
@@ -70,7 +81,7 @@ def train(job: dict[str, Any]) -> int:
         network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), norm, nn.ReLU(), nn.Conv3d(4, 3, 1))
         network.register_module("head_of_another_task", unused)
         network.forward = lambda x: network[3](network[2](network[1](network[0](x))))  # type: ignore[method-assign]
-        task = Blobs(settings, world.rank, job.get("die_at"))
+        task = Blobs(settings, world.rank, job.get("die_at"), job.get("ask_at"))
         outcome = fit(network, task, settings, folder, folder / "log.jsonl", Numerics(settings, torch.device("cpu")))
         done = {"state": network.state_dict(), "samples": outcome.samples, "ranks": outcome.ranks}
         torch.save({**done, "resumed": outcome.resumed}, folder / f"rank{world.rank}.pt")

@@ -45,7 +45,6 @@ def drive(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     for one in found:
         one["errors"] = done.stderr
-        sys.stderr.write(f"{one['seconds']:.1f} ")
     return found
 
 
@@ -80,9 +79,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory, synthetic: Path) -> dict[s
         for ranks in (1, 2):
             folder = str(top / f"{name} {ranks}")
             jobs[f"{name} {ranks}"] = {"ranks": ranks, "folder": folder, "training": {**ONE_STEP, **choice}}
-    for name, die_at in (("whole", None), ("cut", 3), ("cut again", None)):
-        folder = str(top / ("whole" if name == "whole" else "cut"))
-        jobs[name] = {"ranks": 2, "folder": folder, "training": FIT, "die_at": die_at, "batch_norm": True}
+    for name, ends in (
+        ("whole", {}),
+        ("cut", {"die_at": 3}),
+        ("cut again", {}),
+        ("asked", {"ask_at": 2}),
+        ("asked again", {}),
+    ):
+        folder = str(top / name.removesuffix(" again"))
+        jobs[name] = {"ranks": 2, "folder": folder, "training": FIT, "batch_norm": True, **ends}
     for ranks in (1, 2):
         jobs[f"cell {ranks}"] = cell(synthetic, top / f"cell{ranks}", ranks)
     return {"top": top, **dict(zip(jobs, drive(list(jobs.values())), strict=True))}
@@ -130,6 +135,14 @@ def test_a_rank_that_dies_ends_the_job_which_then_resumes_exactly(trained: dict[
     assert torch.equal(first["state"]["1.running_mean"], second["state"]["1.running_mean"])
 
 
+def test_one_rank_that_is_asked_to_stop_stops_all_of_them_at_one_step(trained: dict[str, Any]) -> None:
+    assert trained["asked"]["codes"] == [75, 75]
+    assert "Asked to stop (SIGTERM) at step 3 of 6" in trained["asked"]["errors"]
+    assert trained["asked again"]["codes"] == [0, 0]
+    for key, expected in weights(trained, "whole")["state"].items():
+        assert torch.equal(weights(trained, "asked")["state"][key], expected), key
+
+
 def read(top: Path, ranks: int) -> tuple[dict[str, Any], list[dict[str, str]]]:
     (path,) = (top / f"cell{ranks}").glob("*/record/record.json")
     with (path.parent / "cases.csv").open(newline="", encoding="utf-8") as stream:
@@ -144,6 +157,9 @@ def test_every_case_is_scored_once_and_as_by_one_process(trained: dict[str, Any]
     assert found == expected
     assert both["metrics"] == alone["metrics"]
     assert both["protocol"]["samples_seen"] == alone["protocol"]["samples_seen"] == 8
+    assert both["protocol"]["batch_norm"] == "statistics of each of 2 ranks"
+    assert both["cost"]["ranks"] == 2
+    assert "batch_norm" not in alone["protocol"]
 
 
 @pytest.mark.slow
