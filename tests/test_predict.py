@@ -13,7 +13,7 @@ import pytest
 from harness.cli import main
 from harness.config import run_config
 from harness.errors import HarnessError, UserError
-from harness.predict import find_scans, trained
+from harness.predict import find_scans, predict, trained
 from harness.run import run
 from harness.training.state import load_latest, save_state
 
@@ -35,12 +35,14 @@ def test_the_runs_own_scan_gets_the_runs_own_label_map(
 
     # what lies there stays, unless said otherwise; a broken scan leaves nothing behind
     made.write_bytes(b"mine")
+    predictor = trained(folder, [synthetic])
     (scans / "broken.nii.gz").write_bytes(b"no volume")
-    assert main(command) == 2
+    with pytest.raises(UserError, match=r"broken\.nii\.gz"):
+        predict(predictor, find_scans(scans, ["CT"]), tmp_path / "out")
     assert made.read_bytes() == b"mine"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["anyone.nii.gz", "labels.json"]
     (scans / "broken.nii.gz").unlink()
-    assert main([*command, "--overwrite"]) == 0
+    predict(predictor, find_scans(scans, ["CT"]), tmp_path / "out", overwrite=True)
     assert made.read_bytes() == own.read_bytes()
 
     # two channels where the network knows one
@@ -48,7 +50,7 @@ def test_the_runs_own_scan_gets_the_runs_own_label_map(
     both = np.stack([np.asarray(image.dataobj)] * 2, axis=-1)
     nibabel.save(nibabel.Nifti1Image(both, image.affine), scans / "both.nii.gz")
     with pytest.raises(UserError, match="has 2 channels, the network was trained on 1"):
-        trained(folder, [synthetic]).predict([scans / "both.nii.gz"])
+        predictor.predict([scans / "both.nii.gz"])
 
     # a checkpoint that was changed since, of another network, or gone
     checkpoints = folder / "checkpoints"

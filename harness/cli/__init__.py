@@ -25,6 +25,7 @@ COMMANDS = {
     "eval": ("eval", "released fine-tuned weights, scored as they are"),
     "sweep": ("sweep", "many cells: runs what has no record yet, here, on Slurm or on Ray"),
     "predict": ("predict", "label maps for a folder of scans, by the network of a finished run"),
+    "reproduce": ("reproduce", "a printed number: its experiment, plan, runs and verdict"),
     "plan": ("plan", "what a run or a sweep would do and take: downloads, steps, memory; runs nothing"),
     "pretrain": ("pretrain", "a pretext task on unlabelled volumes; writes a checkpoint and its card"),
     "data": ("data", "check, describe or synthesize a data set"),

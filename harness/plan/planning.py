@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from harness.data.roots import data_root
 from harness.data.size import prepared_bytes
 from harness.data.splits import resolve
 from harness.errors import HarnessError, UserError
+from harness.files import canonical_json
 from harness.plan.calibrate import Calibration, calibrate
 from harness.plan.cost import Footprint, footprint
 from harness.plan.machine import Machine, look
@@ -178,18 +178,19 @@ def _outputs(data: DatasetCard, activation: str) -> int:
 
 
 def _footprint(model: ModelCard, channels: int, outputs: int, config: RunConfig) -> tuple[Footprint | None, str | None]:
+    # twins, folds and seeds have one network, whatever their cards are called
+    key = canonical_json(
+        [model.adapter, model.architecture, channels, outputs, config.protocol.model_dump(mode="json")]
+    )
     try:
-        return _footprint_once(model.model_dump_json(), channels, outputs, config.protocol.model_dump_json()), None
+        if key not in _KNOWN:
+            _KNOWN[key] = footprint(model, channels, outputs, config.protocol)
+        return _KNOWN[key], None
     except HarnessError as error:
         return None, str(error)
 
 
-@functools.lru_cache(maxsize=64)
-def _footprint_once(model: str, channels: int, outputs: int, protocol: str) -> Footprint:
-    """Twins have one network, so that it is planned once."""
-    from harness.config import Protocol
-
-    return footprint(ModelCard.model_validate_json(model), channels, outputs, Protocol.model_validate_json(protocol))
+_KNOWN: dict[str, Footprint] = {}
 
 
 def _seeds(group: Sequence[Cell], data: DatasetCard, ids: list[str] | None) -> Seeds | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,10 +53,10 @@ def test_the_longer_checks_pass_on_a_cpu(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
-    yield Bench("cuda", tmp_path_factory.mktemp("selftest"))
+    return Bench("cuda", tmp_path_factory.mktemp("selftest"))
 
 
 @pytest.mark.gpu
