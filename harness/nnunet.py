@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from harness.cards.dataset import DatasetCard
@@ -20,6 +22,7 @@ from harness.cards.library import dataset_card
 from harness.data.check import check
 from harness.data.fingerprint import fingerprint
 from harness.data.layouts import find_cases
+from harness.data.reading import as_labels, read, write_labels
 from harness.data.roots import data_root, marked
 from harness.errors import UserError
 from harness.records import fields
@@ -45,6 +48,7 @@ class _Results:
     configuration: str
     plans: dict[str, Any]
     dice: dict[str, dict[int, float]]
+    values: list[int] | None
 
 
 def import_nnunet(
@@ -93,7 +97,9 @@ def import_nnunet(
     wanted = {case: cases[case] for case in predictions}
     report = check(card, wanted, workers=workers)
     report.refuse()
-    scores = score_folders(predictions, wanted, card.classes, metrics, workers=workers)
+    with tempfile.TemporaryDirectory() as temporary:
+        predictions = _renumbered(predictions, results.values, Path(temporary))
+        scores = score_folders(predictions, wanted, card.classes, metrics, workers=workers)
     _compare(scores.rows, results.dice, card)
 
     rows = case_rows(scores.rows, class_numbers(card.classes), predictions=scores.hashes)
@@ -141,7 +147,34 @@ def _read_results(folder: Path) -> _Results:
     for entry in summary.get("metric_per_case", []):
         case = Path(entry["prediction_file"]).name.split(".")[0]
         dice[case] = {int(label): float(found["Dice"]) for label, found in entry["metrics"].items() if label.isdigit()}
-    return _Results(folder, int(match), configuration, {"name": plans.get("plans_name"), **kept}, dice)
+    values = _label_values(top / "dataset.json")
+    if values is not None:
+        dice = {
+            case: {values[label]: value for label, value in found.items() if label < len(values)}
+            for case, found in dice.items()
+        }
+    return _Results(folder, int(match), configuration, {"name": plans.get("plans_name"), **kept}, dice, values)
+
+
+def _label_values(path: Path) -> list[int] | None:
+    """Return the card's value of each of nnU-Net's labels, where `harness data export` had to number them anew."""
+    values = _json(path).get("harness", {}).get("label_values") if path.is_file() else None
+    return None if values is None or values == list(range(len(values))) else [int(value) for value in values]
+
+
+def _renumbered(predictions: Mapping[str, Path], values: list[int] | None, folder: Path) -> dict[str, Path]:
+    """Write the predictions with the card's label values; nnU-Net's ``ignore`` is never predicted."""
+    if values is None:
+        return dict(predictions)
+    found = {}
+    for case, path in predictions.items():
+        volume = read(path)
+        labels = as_labels(volume)
+        if int(labels.max()) >= len(values):
+            raise UserError(f"{path} holds the label {int(labels.max())}; dataset.json lists {len(values)} labels.")
+        found[case] = folder / f"{case}.nii.gz"
+        write_labels(found[case], np.asarray(values)[labels], volume)
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:

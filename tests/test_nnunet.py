@@ -81,6 +81,32 @@ def test_made_up_volumes_under_a_card_of_real_ones_are_marked(results: Path, syn
     assert record["evidence"] == ["synthetic_data"]
 
 
+def test_labels_that_the_export_numbered_anew_get_their_values_back(
+    results: Path, synthetic: Path, tmp_path: Path
+) -> None:
+    assert call(results, synthetic, tmp_path / "plain") == 0
+    values = [0, 2, 3, 1]  # nnU-Net's 1 is the card's 2, and so on
+    number_of = np.argsort(values)
+    for path in (results / "validation").glob("*.nii.gz"):
+        volume = nibabel.load(path)
+        renumbered = number_of[np.asarray(volume.dataobj)].astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(renumbered, volume.affine), path)
+    summary = results / "validation" / "summary.json"
+    content = json.loads(summary.read_text(encoding="utf-8"))
+    for entry in content["metric_per_case"]:
+        entry["metrics"] = {str(number_of[int(label)]): found for label, found in entry["metrics"].items()}
+    summary.write_text(json.dumps(content), encoding="utf-8")
+    described = {"harness": {"label_values": values}}
+    (results.parent / "dataset.json").write_text(json.dumps(described), encoding="utf-8")
+    assert call(results, synthetic, tmp_path / "renumbered") == 0
+    plain, renumbered = (
+        json.loads((tmp_path / name / "record.json").read_text(encoding="utf-8")) for name in ("plain", "renumbered")
+    )
+    assert renumbered["metrics"] == plain["metrics"]
+    (results.parent / "dataset.json").unlink()
+    assert call(results, synthetic, tmp_path / "wrong") == 2
+
+
 def test_other_predictions_than_the_summarys_are_refused(
     results: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
