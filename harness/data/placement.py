@@ -54,13 +54,13 @@ def placed(cases: Mapping[str, Case], *, allow: bool = False) -> tuple[str, ...]
 def _doubt(path: Path) -> str | None:
     if not path.is_file() or not is_nifti(path):
         return None
-    header = nibabel.load(path).header  # type: ignore[attr-defined]
+    header = nibabel.load(path).header
     try:
         forms = {"sform": header.get_sform(coded=True), "qform": header.get_qform(coded=True)}
     except HeaderDataError as error:
         return f"{path.name}: {error}"
     codes = {
-        name: "".join(map(str, nibabel.aff2axcodes(form)))  # type: ignore[attr-defined]
+        name: "".join(map(str, nibabel.aff2axcodes(form)))
         for name, (form, code) in forms.items()
         if form is not None and int(code)
     }
