@@ -49,7 +49,7 @@ def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dic
         names={metric.id: metric_name(metric.id) for metric in record.metrics},
         units={metric.id: unit_text(metric) for metric in record.metrics},
         readings=readings(record.metrics) if record.kind == "pretrain" else [],
-        scores=[score_table(data, metric, f"strip{i}") for i, metric in enumerate(record.metrics)],
+        scores=[score_table(data, metric, f"strip{i}", drawn=i == 0) for i, metric in enumerate(record.metrics)],
         slices=slices,
         **_curves(data, record.model.init),
         **_loading(data),

@@ -47,8 +47,11 @@ class ScoreTable:
     plot: Markup | None
 
 
-def score_table(data: RunData, metric: Metric, ident: str) -> ScoreTable:
-    """Lay one metric out as cases by classes; where not all cases are shown, those that scored worst."""
+def score_table(data: RunData, metric: Metric, ident: str, *, drawn: bool = True) -> ScoreTable:
+    """Lay one metric out as cases by classes; where not all cases are shown, those that scored worst.
+
+    The plot of all cases is left out where it is not ``drawn``.
+    """
     table = data.tables.get(metric.id, {})
     classes = data.classes
     digits = 3 if metric.unit == "fraction" else 2
@@ -66,10 +69,6 @@ def score_table(data: RunData, metric: Metric, ident: str) -> ScoreTable:
     per_class = {name: metric.per_class[name] for name in classes if name in metric.per_class}
     means = [number(per_class[name].value if name in per_class else None, digits) for name in classes]
     foot = "".join(f"<td>{mean}</td>" for mean in [*means, number(metric.value, digits)])
-    strips = [
-        plots.Strip(name, [v for cells in table.values() if (v := _value(cells.get(name))) is not None], per.value)
-        for name, per in per_class.items()
-    ]
     name = metric_name(metric.id)
     return ScoreTable(
         id=metric.id,
@@ -83,8 +82,23 @@ def score_table(data: RunData, metric: Metric, ident: str) -> ScoreTable:
         foot=Markup(foot),  # noqa: S704
         shown=len(body),
         total=len(table),
-        plot=plots.strips(strips, f"{name}{unit_text(metric)}", ident, share=share),
+        plot=_strips(data, metric, ident) if drawn else None,
     )
+
+
+def _strips(data: RunData, metric: Metric, ident: str) -> Markup | None:
+    table = data.tables.get(metric.id, {}).values()
+    rows = [
+        plots.Strip(
+            name,
+            [value for cells in table if (value := _value(cells.get(name))) is not None],
+            metric.per_class[name].value,
+        )
+        for name in data.classes
+        if name in metric.per_class
+    ]
+    axis = f"{metric_name(metric.id)}{unit_text(metric)}"
+    return plots.strips(rows, axis, ident, share=metric.unit == "fraction")
 
 
 def _value(row: CaseRow | None) -> float | None:
