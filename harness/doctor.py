@@ -265,7 +265,7 @@ def _case_fault(folder: Path) -> Path | None:
 
     for name, about in arrays.items():
         expected = about["offset"] + int(np.prod(about["shape"])) * np.dtype(about["dtype"]).itemsize
-        path = folder / name
+        path: Path = folder / str(name)
         if not path.is_file() or path.stat().st_size != expected:
             return path
     return None if IMAGE in arrays else folder / IMAGE

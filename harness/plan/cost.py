@@ -165,7 +165,7 @@ def _autocast(amp: str) -> AbstractContextManager[Any]:
     return torch.autocast("cpu", dtype=_DTYPES[amp]) if amp in _DTYPES else nullcontext()
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of every tensor storage that operations make, until it is freed.
 
     Attributes
@@ -175,7 +175,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._known: dict[int, weakref.ref[Any]] = {}
 

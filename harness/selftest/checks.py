@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import backward
 
 from harness.adapters.conformance_forge import outputs, volume
 from harness.checkpoints.hashing import state_sha256
@@ -150,9 +151,9 @@ def memory(bench: Bench) -> Check:
     work = Batches(protocol)
     (batch,) = work.batches(0, 1)
     moved = Numerics(protocol.training, bench.device).move(batch)
-    work.loss(network, moved).backward()  # kernels are chosen, and choosing takes memory of its own
+    backward(work.loss(network, moved))  # kernels are chosen, and choosing takes memory of its own
     network.zero_grad(set_to_none=True)
-    measured = bench.peak_bytes(lambda: work.loss(network, moved).backward()) + static_bytes(network, protocol)
+    measured = bench.peak_bytes(lambda: backward(work.loss(network, moved))) + static_bytes(network, protocol)
     ratio = predicted.train_bytes / measured
     found = f"{predicted.train_bytes / 2**20:.1f} MiB predicted, {measured / 2**20:.1f} MiB measured, ratio {ratio:.2f}"
     low, high = _MEMORY

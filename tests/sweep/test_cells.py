@@ -8,6 +8,7 @@ import pytest
 
 from harness.config import run_config
 from harness.errors import UserError
+from harness.resources import shipped
 from harness.sweep import cells, expand
 
 BASE = ["model=models_genesis.narrow8", "dataset=ct_headneck_oar"]
@@ -78,3 +79,12 @@ def test_an_experiment_says_what_it_varies_and_the_command_line_wins(tmp_path: P
 def test_mistakes_are_answered(overrides: list[str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         expand(overrides)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((shipped("configs") / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_experiment_makes_cells(path: Path) -> None:
+    found = expand([f"experiment={path.stem}"])
+    assert found
+    pretrained = [cell for cell in found if cell.config.init == "pretrained"]
+    assert len(pretrained) <= sum(cell.config.init == "scratch" for cell in found)
