@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import platform
 import shutil
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,7 +90,8 @@ def report(held: dict[tuple[str, str], list[Run]], arguments: argparse.Namespace
     lines = [
         "# Hippocampus, from scratch and self-pretrained",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}; `{' '.join(['benchmarks/hippocampus.py', *sys.argv[1:]])}`; "
+        f"{datetime.now(UTC):%Y-%m-%d}; `benchmarks/hippocampus.py --data FOLDER --steps {arguments.steps} "
+        f"--pretrain-steps {arguments.pretrain_steps} --seeds {arguments.seeds}`; "
         f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads; "
         f"{seconds / 3600:.2f} h of this call. Hours are wall.",
         "",
