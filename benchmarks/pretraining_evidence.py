@@ -1,8 +1,9 @@
 """Does each pretext recipe learn something? Narrow networks, bundled volumes, held-out volumes, three seeds.
 
-Run: ``OMP_NUM_THREADS=1 python benchmarks/pretraining_evidence.py [--seeds 3] [--budget 720] [--only RECIPE]``. It goes
-through ``harness pretrain`` itself, reads the scores back from the records and writes a table after every run to
-``results/performance/pretraining_evidence.md``. ``--budget`` is CPU seconds; what did not fit is named in the table.
+Run: ``OMP_NUM_THREADS=1 python benchmarks/pretraining_evidence.py [--seeds 3] [--budget 720] [--only RECIPE …]``. It
+goes through ``harness pretrain`` itself, reads the scores back from the records and writes a table after every run to
+``results/performance/pretraining_evidence.md``. ``--budget`` is CPU seconds; what did not fit is named below the table.
+``--go-on`` keeps the rows that the table has (delete the file after changing `PLANS`) and runs what is missing.
 """
 
 from __future__ import annotations
@@ -140,6 +141,12 @@ def row(recipe: str, seed: int, plan: Plan, record: Path, seconds: float) -> str
     return f"| {recipe} | {seed} | {steps} | {seconds:.0f} | {text} | {'yes' if wins else '**no**'} | {more} |"
 
 
+def rows_of(path: Path) -> list[str]:
+    """Return the rows of an earlier table."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [line for line in lines if line.startswith(tuple(f"| {recipe} | " for recipe in PLANS))]
+
+
 def write_table(rows: list[str], left: list[str], command: str) -> None:
     lines = [
         "# Does each pretext recipe learn something?",
@@ -158,7 +165,7 @@ def write_table(rows: list[str], left: list[str], command: str) -> None:
         "|---|---|---|---|---|---|---|---|",
         *rows,
     ]
-    lines += ["", f"Not run within the CPU budget: {', '.join(left)}."] if left else []
+    lines += ["", f"Not run: {', '.join(left)}."] if left else []
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -167,41 +174,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=720.0, help="CPU seconds")
-    parser.add_argument("--only", choices=PLANS)
+    parser.add_argument("--only", choices=PLANS, nargs="+", default=list(PLANS))
+    parser.add_argument("--go-on", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    command = "OMP_NUM_THREADS=1 python benchmarks/pretraining_evidence.py --seeds " + str(arguments.seeds)
-    if arguments.only:
-        command += f" --only {arguments.only}"
-    rows: list[str] = []
+    command = f"OMP_NUM_THREADS=1 python benchmarks/pretraining_evidence.py --seeds {arguments.seeds}"
+    rows = rows_of(OUT) if arguments.go_on else []
     left: list[str] = []
-    chosen = [arguments.only] if arguments.only else list(PLANS)
+    wanted = [(recipe, seed) for seed in range(arguments.seeds) for recipe in PLANS]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         cards = one_channel(folder / "cards")
         # seed by seed, so that a budget that ends early leaves something of every recipe
-        for seed in range(arguments.seeds):
-            for recipe in chosen:
-                if time.process_time() > arguments.budget:
-                    left.append(f"{recipe} seed {seed}")
-                    continue
-                begin = time.process_time()
-                where = [f"cards=['{cards}']", f"out='{folder / 'runs'}'", f"cache='{folder / 'cache'}'"]
-                made = pretrain(
-                    pretrain_config(
-                        [
-                            f"recipe={recipe}",
-                            f"name=evidence_{recipe}",
-                            f"seed={seed}",
-                            "executor.workers=0",
-                            *PLANS[recipe].overrides,
-                            *where,
-                        ]
-                    )
-                )
-                rows.append(row(recipe, seed, PLANS[recipe], made.record, time.process_time() - begin))
-                print(rows[-1], flush=True)
-                write_table(sorted(rows), left, command)
+        for recipe, seed in wanted:
+            if any(line.startswith(f"| {recipe} | {seed} |") for line in rows):
+                continue
+            if recipe not in arguments.only or time.process_time() > arguments.budget:
+                left.append(f"{recipe} seed {seed}")
+                continue
+            begin = time.process_time()
+            where = [f"cards=['{cards}']", f"out='{folder / 'runs'}'", f"cache='{folder / 'cache'}'"]
+            fixed = [f"recipe={recipe}", f"name=evidence_{recipe}", f"seed={seed}", "executor.workers=0"]
+            made = pretrain(pretrain_config([*fixed, *PLANS[recipe].overrides, *where]))
+            rows.append(row(recipe, seed, PLANS[recipe], made.record, time.process_time() - begin))
+            print(rows[-1], flush=True)
+            write_table(sorted(rows), left, command)
     write_table(sorted(rows), left, command)
 
 
