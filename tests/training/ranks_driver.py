@@ -105,6 +105,7 @@ def ranks(job: dict[str, Any]) -> dict[str, Any]:
     for rank in range(job["ranks"]):
         pid = os.fork()
         if pid == 0:
+            signal.alarm(120)  # a rank that hangs is a failure with a code, and nothing that outlives the tests
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": job["ranks"], "MASTER_PORT": port}
             os.environ |= {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in place.items()}}
             os._exit(work(job))
