@@ -110,7 +110,9 @@ def measure(options: argparse.Namespace, part: str, labels: dict[str, Path]) -> 
     for _ in range(options.repeats):
         for name, path in labels.items():
             command = [sys.executable, __file__, *map(str, arguments), "--child", name, "--labels", str(path)]
-            runs[name].append(json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout))
+            runs[name].append(
+                json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
+            )
     return {
         name: {key: statistics.median(run[key] for run in found) for key in found[0]} for name, found in runs.items()
     }

@@ -74,7 +74,11 @@ def start(large_scans, tmp_path, monkeypatch):
             before=before,
         )
         child = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", cwd=Path.cwd()
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            cwd=Path.cwd(),
         )
         children.append(child)
         return child
