@@ -21,28 +21,28 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "demo": ("demo", "the whole line on the bundled real volumes, ending in a board"),
     "list": ("listing", "models, datasets, protocols, experiments, claims or runs"),
+    "plan": ("plan", "what a run or a sweep would do and take: downloads, steps, memory; runs nothing"),
     "run": ("run", "one cell: fine-tune, predict, score, record"),
     "eval": ("eval", "released fine-tuned weights, scored as they are"),
     "sweep": ("sweep", "many cells: runs what has no record yet, here, on Slurm or on Ray"),
-    "predict": ("predict", "label maps for a folder of scans, by the network of a finished run"),
-    "reproduce": ("reproduce", "a printed number: its experiment, plan, runs and verdict"),
-    "plan": ("plan", "what a run or a sweep would do and take: downloads, steps, memory; runs nothing"),
     "pretrain": ("pretrain", "a pretext task on unlabelled volumes; writes a checkpoint and its card"),
-    "data": ("data", "check, describe or synthesize a data set"),
+    "predict": ("predict", "label maps for a folder of scans, by the network of a finished run"),
+    "compare": ("compare", "a printed number beside the runs that speak to it, explained"),
+    "reproduce": ("reproduce", "a printed number: its experiment, plan, runs and verdict"),
     "score": ("score", "label maps made by anything, against references"),
     "rescore": ("rescore", "a finished run by other metrics, from its predictions"),
-    "compare": ("compare", "a printed number beside the runs that speak to it, explained"),
-    "record": ("record", "verify or show records"),
-    "leaderboard": ("leaderboard", "build the board from records, claims and cards"),
-    "adapter": ("adapter", "start or check a model's adapter; the published network on one input, for parity"),
-    "selftest": ("selftest", "parity, precision, resume, memory and speed on this machine's device"),
-    "doctor": ("doctor", "what this machine has and lacks, and the commands that mend it"),
+    "record": ("record", "verify, show, pack, review, contest or import records"),
+    "leaderboard": ("leaderboard", "build the board from records, claims and cards; serve, check or export it"),
+    "data": ("data", "add, check, prepare, describe, export or synthesize a data set"),
     "weights": ("weights", "list, fetch, verify, add, inspect or convert checkpoint files"),
+    "adapter": ("adapter", "start or check a model's adapter; the published network on one input, for parity"),
+    "doctor": ("doctor", "what this machine has and lacks, and the commands that mend it"),
+    "selftest": ("selftest", "parity, precision, resume, memory and speed on this machine's device"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 the work failed, 2 the input is wrong."""
+    """Run one command and return its exit code: 0 done, 1 the work failed, 2 wrong input, 75 asked to stop."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets a question mark, not a traceback
@@ -110,7 +110,7 @@ def _help() -> str:
             *lines,
             "",
             "`harness COMMAND --help` explains one command. --debug shows the traceback of an error.",
-            "Exit codes: 0 done, 1 the work failed, 2 the input is wrong.",
+            "Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 75 asked to stop: the same command goes on.",
             "",
         ]
     )
