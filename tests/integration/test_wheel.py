@@ -22,7 +22,9 @@ def test_an_installed_wheel_works_on_its_own(tmp_path: Path) -> None:
     def harness(*arguments: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
         command = [sys.executable, "-m", "harness", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
