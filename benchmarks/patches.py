@@ -158,7 +158,7 @@ SOURCES: dict[str, Callable[[Path, bool], Callable[[int], Any]]] = {
 
 
 def memory(field: str) -> float:
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1e3
 
 

@@ -87,18 +87,20 @@ PARTS = {"predict": (logits_to_labels, "monai"), "restore": (logits_to_native, "
 
 
 def resident() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 1e6
 
 
 def child(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     call = PARTS[options.part][0](options)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak so far
     before = resident()
     wall, cpu = time.perf_counter(), time.process_time()
     labels = call()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    status = dict(
+        line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if ":" in line
+    )
     peak = int(status["VmHWM"].split()[0]) / 1e3 - before
     np.save(options.labels, labels)
     sys.stdout.write(json.dumps({"wall": wall, "cpu": cpu, "peak": peak}))

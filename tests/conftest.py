@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,12 @@ from harness.data.synthetic import write
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep caches, remembered data roots and weights of the person who runs the tests out of them."""
     home = tmp_path_factory.getbasetemp() / "home"
-    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HARNESS_CACHE", "HARNESS_WEIGHTS"):
+    for variable in ("XDG_CACHE_HOME", "HARNESS_CACHE", "HARNESS_WEIGHTS"):
         monkeypatch.setenv(variable, str(home / variable.lower()))
+    # what one test remembers with `data add` is no other test's business
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config" / uuid.uuid4().hex))
+    # it holds for this process; in a child's output, warnings about other people's files would be in the way
+    monkeypatch.delenv("PYTHONWARNDEFAULTENCODING", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def test_own_groups_from_a_folder(tmp_path: Path) -> None:
         .read_text(encoding="utf-8")
         .replace("name: demo_ct", "name: mine")
     )
-    (tmp_path / "protocol" / "mine.yaml").write_text(text)
+    (tmp_path / "protocol" / "mine.yaml").write_text(text, encoding="utf-8")
     assert run_config([*CELL, "protocol=mine"], tmp_path).protocol.name == "mine"
     with pytest.raises(UserError, match="There is no folder"):
         run_config(CELL, tmp_path / "absent")

@@ -33,10 +33,10 @@ def results(synthetic: Path, tmp_path: Path) -> Path:
             p, r = predicted == label, reference == label
             metrics[str(label)] = {"Dice": 2 * int((p & r).sum()) / (int(p.sum()) + int(r.sum()))}
         per_case.append({"prediction_file": f"/somewhere/else/{path.name}", "metrics": metrics})
-    (validation / "summary.json").write_text(json.dumps({"metric_per_case": per_case}))
+    (validation / "summary.json").write_text(json.dumps({"metric_per_case": per_case}), encoding="utf-8")
     configuration = {"patch_size": [32, 32, 24], "batch_size": 2, "spacing": [2.0, 2.0, 3.0]}
     plans = {"plans_name": "nnUNetPlans", "configurations": {"3d_fullres": configuration}}
-    (fold.parent / "plans.json").write_text(json.dumps(plans))
+    (fold.parent / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
     return fold
 
 

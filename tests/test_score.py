@@ -47,7 +47,7 @@ def call(folders: tuple[Path, Path], *more: str) -> int:
 def test_the_numbers_are_right_and_written(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert call(folders, "--metrics", "dice,hd,hd95") == 0
     out = folders[0].parent / "out"
-    with (out / "cases.csv").open(newline="") as stream:
+    with (out / "cases.csv").open(newline="", encoding="utf-8") as stream:
         values = {(row["case_id"], row["metric_id"]): float(row["value"]) for row in csv.DictReader(stream)}
     assert values["a", "dice.hard.native.v1"] == 1.0
     assert values["b", "dice.hard.native.v1"] == 0.75  # one of four planes is off on either side

@@ -38,7 +38,7 @@ def spoil(folder: Path, *edits: Edit) -> None:
         ]
         assert holding, f"the template no longer holds {old!r}"
         for path in holding:
-            path.write_text(path.read_text(encoding="utf-8").replace(old, new))
+            path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
 FAULTS: list[tuple[str, str, list[Edit]]] = [

@@ -83,7 +83,7 @@ def test_a_hash_that_is_not_published_is_noted_at_the_first_use_and_compared_lat
     with pytest.raises(UserError, match="is not the file first used on"):
         locate(card, tmp_path)
     assert "first used on" in str(standing(card, tmp_path)[0].fault)
-    note.write_text("{}")
+    note.write_text("{}", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be read as the note of a first use"):
         locate(card, tmp_path)
 

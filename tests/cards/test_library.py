@@ -69,7 +69,7 @@ def own_card(folder: Path, **changes: object) -> Path:
     content = yaml.safe_load((shipped("model_cards") / "models_genesis.narrow8.yaml").read_text(encoding="utf-8"))
     content.update({"id": "models_genesis.mine", **changes})
     path = folder / "mine.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
 
 
@@ -102,7 +102,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_yaml_that_does_not_parse_names_the_line(tmp_path: Path) -> None:
-    (tmp_path / "bad.yaml").write_text("id: [1\n")
+    (tmp_path / "bad.yaml").write_text("id: [1\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"bad.yaml is not valid YAML.*line 2"):
         index("model", [tmp_path])
 

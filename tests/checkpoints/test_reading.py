@@ -80,7 +80,7 @@ def test_a_file_that_is_cut_off(tmp_path: Path, zip_format: bool) -> None:
 
 
 def test_a_web_page_instead_of_weights(tmp_path: Path) -> None:
-    (tmp_path / "w.pt").write_text("<!DOCTYPE html><html><title>Virus scan warning</title></html>")
+    (tmp_path / "w.pt").write_text("<!DOCTYPE html><html><title>Virus scan warning</title></html>", encoding="utf-8")
     with pytest.raises(UserError, match="is a web page"):
         read(tmp_path / "w.pt")
 

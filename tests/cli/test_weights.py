@@ -29,7 +29,9 @@ def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     folder = tmp_path / "cards"
     folder.mkdir()
-    (folder / "own.yaml").write_text(yaml.safe_dump({**card, "id": MODEL, "checkpoint": {"files": [file]}}))
+    (folder / "own.yaml").write_text(
+        yaml.safe_dump({**card, "id": MODEL, "checkpoint": {"files": [file]}}), encoding="utf-8"
+    )
     return folder
 
 

@@ -400,12 +400,12 @@ def test_a_damaged_memory_is_no_memory(card, folder, content):
     expected = report(card, folder, cache=memory)
     path = memory / "checks/synthetic.json"
     key = next(iter(json.loads(path.read_text(encoding="utf-8"))))
-    path.write_text(content.replace("KEY", json.dumps(key)))
+    path.write_text(content.replace("KEY", json.dumps(key)), encoding="utf-8")
     assert report(card, folder, cache=memory) == expected
 
 
 def test_a_memory_that_cannot_be_kept_costs_only_time(card, folder, capsys):
-    (folder / "memory").write_text("a file where a folder is needed")
+    (folder / "memory").write_text("a file where a folder is needed", encoding="utf-8")
     assert report(card, folder, cache=folder / "memory").findings == ()
     assert "are not kept" in capsys.readouterr().err
 

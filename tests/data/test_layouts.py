@@ -179,7 +179,7 @@ def test_structures_come_in_the_order_of_painting(tmp_path):
 def nnunet(root, **content):
     touch(root, "imagesTr/x_1_0000.nii.gz", "imagesTr/x_1_0001.nii.gz", "labelsTr/x_1.nii.gz", "imagesTr/y_0000.nii.gz")
     default = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "one": 1}, "file_ending": ".nii.gz"}
-    (root / "dataset.json").write_text(json.dumps({**default, **content}))
+    (root / "dataset.json").write_text(json.dumps({**default, **content}), encoding="utf-8")
 
 
 def test_an_nnunet_folder(tmp_path):
@@ -213,7 +213,7 @@ def test_an_nnunet_folder_of_version_1(tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_an_unreadable_dataset_json_is_refused(tmp_path, content):
     nnunet(tmp_path)
-    (tmp_path / "dataset.json").write_text(content)
+    (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"dataset\.json"):
         find_cases(card({}, "nnunet", ("T1", "T2")), tmp_path)
 
@@ -223,7 +223,7 @@ def test_a_json_list(tmp_path):
         {"image": ["i/a.t1.nii.gz", "i/a.t2.nii.gz"], "label": "l/a.nii.gz", "who": "A"},
         {"image": "i/b.nii.gz", "who": "B"},
     ]
-    (tmp_path / "list.json").write_text(json.dumps({"train": rows}))
+    (tmp_path / "list.json").write_text(json.dumps({"train": rows}), encoding="utf-8")
     options = {"file": "list.json", "section": "train", "id": "who"}
     cases = find_cases(card(options, "datalist", ("t1", "t2")), tmp_path)
     assert [path.name for path in cases["A"].images] == ["a.t1.nii.gz", "a.t2.nii.gz"]
@@ -232,7 +232,9 @@ def test_a_json_list(tmp_path):
 
 
 def test_a_csv_list_with_a_column_a_channel(tmp_path):
-    (tmp_path / "list.csv").write_text("image_t1,image_t2,label\na_t1.nii.gz,a_t2.nii.gz,a_seg.nii.gz\n")
+    (tmp_path / "list.csv").write_text(
+        "image_t1,image_t2,label\na_t1.nii.gz,a_t2.nii.gz,a_seg.nii.gz\n", encoding="utf-8"
+    )
     options = {"file": "list.csv", "image": "image_{channel}", "case_pattern": r"(\w+)_t1\.nii\.gz"}
     cases = find_cases(card(options, "datalist", ("t1", "t2")), tmp_path)
     assert [path.name for path in cases["a"].images] == ["a_t1.nii.gz", "a_t2.nii.gz"]
@@ -248,7 +250,7 @@ def test_a_csv_list_with_a_column_a_channel(tmp_path):
     ],
 )
 def test_a_list_that_makes_no_sense_is_refused(tmp_path, text, options, reason):
-    (tmp_path / "list.csv").write_text(text)
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=reason):
         find_cases(card({"file": "list.csv", **options}, "datalist"), tmp_path)
 
@@ -256,6 +258,6 @@ def test_a_list_that_makes_no_sense_is_refused(tmp_path, text, options, reason):
 def test_a_list_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"dataset\.json cannot be read"):
         find_cases(card({}, "datalist"), tmp_path)
-    (tmp_path / "dataset.json").write_text("{}")
+    (tmp_path / "dataset.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UserError, match="no list of cases under 'training'"):
         find_cases(card({}, "datalist"), tmp_path)

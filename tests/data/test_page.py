@@ -60,7 +60,7 @@ def test_names_cannot_break_the_page(tmp_path):
 
 def test_a_page_that_cannot_be_written_is_the_machine_s_fault(tmp_path):
     card = write(tmp_path, cases=3)
-    (tmp_path / "file").write_text("a file where a folder is needed")
+    (tmp_path / "file").write_text("a file where a folder is needed", encoding="utf-8")
     with pytest.raises(HarnessError):
         write_page(tmp_path / "file/page.html", card, {}, check(card, {}))
 

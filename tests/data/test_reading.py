@@ -462,7 +462,7 @@ def test_wrong_labels_are_refused_and_nothing_is_written(tmp_path, labels, name,
 
 def test_no_permission_to_write_is_the_machine_s_fault(tmp_path):
     source = save(tmp_path / "scan.nii.gz", scan())
-    (tmp_path / "file").write_text("a file where a folder is needed")
+    (tmp_path / "file").write_text("a file where a folder is needed", encoding="utf-8")
     with pytest.raises(HarnessError) as caught:
         write_labels(tmp_path / "file" / "x.nii.gz", scan(dtype=np.uint8), source)
     assert caught.value.exit_code == 1

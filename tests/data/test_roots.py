@@ -78,13 +78,13 @@ def test_only_a_folder_is_remembered(tmp_path, user):
 @pytest.mark.parametrize("content", ["{", "[1]", '{"a": 3}'])
 def test_a_damaged_memory_is_named(user, content):
     user.parent.mkdir(parents=True)
-    user.write_text(content)
+    user.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"data_roots\.json"):
         remembered()
 
 
 def test_a_memory_that_cannot_be_written_is_the_machine_s_fault(tmp_path, user, folders):
-    (tmp_path / "config").write_text("a file where a folder is needed")
+    (tmp_path / "config").write_text("a file where a folder is needed", encoding="utf-8")
     with pytest.raises(HarnessError) as caught:
         remember("a", folders / "given")
     assert caught.value.exit_code == 1

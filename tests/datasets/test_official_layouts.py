@@ -199,7 +199,7 @@ def pddca(root, without=(), more=None):
             image.SetSpacing((0.8, 0.8, 2.5))
             image.SetOrigin((-10, -10, -20))
             sitk.WriteImage(image, str(root / case / f"{name}.nrrd"))
-        (root / case / f"{case}.fcsv").write_text("landmarks")
+        (root / case / f"{case}.fcsv").write_text("landmarks", encoding="utf-8")
 
 
 def test_pddca_as_downloaded(tmp_path):

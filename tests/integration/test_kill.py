@@ -91,7 +91,7 @@ def record_of(folder: Path) -> tuple[dict[str, Any], Path]:
 
 
 def science_of_cases(folder: Path) -> list[dict[str, str]]:
-    with (folder / "cases.csv").open(newline="") as stream:
+    with (folder / "cases.csv").open(newline="", encoding="utf-8") as stream:
         return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(stream)]
 
 

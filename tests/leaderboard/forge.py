@@ -267,7 +267,7 @@ def attack_runs(top: Path) -> Path:
         forge(top / f"{title} failed", status="failed", init="scratch", **names)
         folder = top / f"{title} none"
         folder.mkdir()
-        (folder / "run.json").write_text(json.dumps({"state": "failed", "error": attack}))
+        (folder / "run.json").write_text(json.dumps({"state": "failed", "error": attack}), encoding="utf-8")
     return top
 
 

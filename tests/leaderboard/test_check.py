@@ -76,8 +76,8 @@ def test_a_heavy_front_page_is_a_fault(spoiled):
 
 
 def test_a_style_sheet_that_loads_is_a_fault(tmp_path):
-    (tmp_path / "board.json").write_text("{}")
-    (tmp_path / "board.css").write_text("@import 'https://fonts.example/x.css';")
+    (tmp_path / "board.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "board.css").write_text("@import 'https://fonts.example/x.css';", encoding="utf-8")
     assert [fault.page for fault in check(tmp_path)] == ["board.css"]
 
 

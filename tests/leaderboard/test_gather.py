@@ -34,7 +34,7 @@ def test_working_folders_are_not_searched(forge, tmp_path):
 )
 def test_runs_without_a_record(tmp_path, content, said):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "run.json").write_text(json.dumps(content))
+    (tmp_path / "a" / "run.json").write_text(json.dumps(content), encoding="utf-8")
     _, broken = find([tmp_path])
     assert [item.why for item in broken] == ([] if said is None else [broken[0].why])
     assert said is None or said in broken[0].why

@@ -223,7 +223,7 @@ def test_an_edited_record_is_refused_without_its_numbers(forge, tmp_path):
     path = tmp_path / "runs" / "tampered" / "record" / "record.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     record["metrics"][0]["value"] = 0.98765
-    path.write_text(json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n")
+    path.write_text(json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8")
     out = build([tmp_path / "runs"], tmp_path / "board").parent
     page = text_of(out / "index.html")
     assert "Records that were not accepted" in page
@@ -237,7 +237,10 @@ def test_an_edited_record_is_refused_without_its_numbers(forge, tmp_path):
 def test_an_unknown_version_is_refused(forge, tmp_path):
     forge.forge(tmp_path / "runs" / "a", draw=False)
     path = tmp_path / "runs" / "a" / "record" / "record.json"
-    path.write_text(path.read_text(encoding="utf-8").replace('"schema_version":"1.0.0"', '"schema_version":"9.9.9"'))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"schema_version":"1.0.0"', '"schema_version":"9.9.9"'),
+        encoding="utf-8",
+    )
     out = build([tmp_path / "runs"], tmp_path / "board").parent
     assert "9.9.9" in text_of(out / "index.html")
     assert not list(out.glob("runs/*/index.html"))
@@ -252,7 +255,7 @@ def test_the_same_record_twice_counts_once(forge, tmp_path):
 
 def test_a_link_in_a_record_never_reaches_the_board(forge, tmp_path):
     secret = tmp_path / "secret.txt"
-    secret.write_text("do not publish")
+    secret.write_text("do not publish", encoding="utf-8")
     forge.forge(tmp_path / "runs" / "a", draw=False)
     log = tmp_path / "runs" / "a" / "record" / "packages.txt"
     log.symlink_to(secret)
@@ -275,11 +278,11 @@ def test_a_missing_folder_of_runs_is_an_error(tmp_path):
 
 def test_a_folder_that_is_no_board_is_never_replaced(tmp_path):
     (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
+    (tmp_path / "thesis" / "chapter1.tex").write_text("years of work", encoding="utf-8")
     with pytest.raises(UserError, match="is not a board"):
         build([], tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter1.tex").read_text(encoding="utf-8") == "years of work"
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(UserError, match="is not a folder"):
         build([], tmp_path / "file")
 

@@ -103,7 +103,7 @@ def test_contamination_is_found_by_content_under_another_name(pretrained, tmp_pa
     assert contamination(folder, "other", run, ["x2", "x3"]).status == "none"  # c was held out
     assert "x1" in contamination(folder, "other", run, ["x2", "x3"]).evidence
     assert contamination(tmp_path, "other", run, ["x1"]).status == "unknown"
-    (folder / "volumes.json").write_text("{}")
+    (folder / "volumes.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UserError, match="not a list of seen volumes"):
         read_seen(folder)
 

@@ -221,7 +221,8 @@ def make(folder: Path, init: str = "pretrained", seed: int = 0, predict_seed: in
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.jsonl"
     log.write_text(
-        '{"step": 0, "loss": 1.2, "lr": 1e-05, "seconds": 0.1}\n{"step": 19, "loss": 0.7, "lr": 0.0, "seconds": 2.0}\n'
+        '{"step": 0, "loss": 1.2, "lr": 1e-05, "seconds": 0.1}\n{"step": 19, "loss": 0.7, "lr": 0.0, "seconds": 2.0}\n',
+        encoding="utf-8",
     )
     files = {
         "cases": rows,
@@ -256,15 +257,15 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "layout": {"kind": "pairs"}, "evidence": ["synthetic_data"], "bundled": True, "citation": "none",
         "terms": {"licence": "CC0-1.0", "attribution": "none", "how_to_get": "made here", "redistribution": True},
     }  # fmt: skip
-    (data / "card.yaml").write_text(yaml.safe_dump(card))
-    (data / "splits.yaml").write_text(yaml.safe_dump([SPLIT.model_dump(mode="json")]))
+    (data / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+    (data / "splits.yaml").write_text(yaml.safe_dump([SPLIT.model_dump(mode="json")]), encoding="utf-8")
     weights = {
         "id": "models_genesis.boxes", "title": "Weights", "adapter": "models_genesis", "aliases": ["boxes-alias"],
         "checkpoint": {"files": [{"name": "genesis.pt", "bytes": 4801234, "sha256": "c" * 64}]},
         "contract": {"axes": "xyz", "modality": ["CT"], "channels": ["CT"], "intensity": {"rule": "none"}},
         "licence": "CC-BY-4.0", "parity": "none", "citation": "none", "source": "none",
     }  # fmt: skip
-    (folder / "weights.yaml").write_text(yaml.safe_dump(weights))
+    (folder / "weights.yaml").write_text(yaml.safe_dump(weights), encoding="utf-8")
     return folder
 
 
@@ -314,7 +315,7 @@ def reseal(folder: Path, change: Callable[[dict[str, Any]], None] | None = None,
         change(data)
     data["result_id"] = result_id(data)
     data["run_id"] = run_id(data)
-    (folder / "record.json").write_text(canonical_json(data))
+    (folder / "record.json").write_text(canonical_json(data), encoding="utf-8")
 
 
 def rewrite(folder: Path, change: Callable[[CaseRow], CaseRow | None]) -> None:
@@ -324,7 +325,7 @@ def rewrite(folder: Path, change: Callable[[CaseRow], CaseRow | None]) -> None:
         for row in parse_cases((folder / "cases.csv").read_text(encoding="utf-8"))[0]
         if (changed := change(row))
     ]
-    (folder / "cases.csv").write_text(to_csv(rows))
+    (folder / "cases.csv").write_text(to_csv(rows), encoding="utf-8")
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def variant(source: Path, target: Path, number: int) -> Path:
     data = json.loads((target / "record.json").read_text(encoding="utf-8"))
     data["cost"]["resumed"] = number
     data["run_id"] = run_id(data)
-    (target / "record.json").write_text(canonical_json(data))
+    (target / "record.json").write_text(canonical_json(data), encoding="utf-8")
     return target
 
 
@@ -56,7 +56,7 @@ def test_adding_twice_changes_nothing(archive, tmp_path):
 
 def test_an_invalid_record_is_not_let_in(archive, run):
     path = run / "record" / "cases.csv"
-    path.write_text(path.read_text(encoding="utf-8").replace(",0.", ",0.1", 1))
+    path.write_text(path.read_text(encoding="utf-8").replace(",0.", ",0.1", 1), encoding="utf-8")
     with pytest.raises(UserError, match="not valid"):
         archive.add(run)
     assert len(entries(archive.root)) == 3
@@ -65,7 +65,7 @@ def test_an_invalid_record_is_not_let_in(archive, run):
 def test_a_record_edited_in_place_is_caught(archive):
     folder, _ = next(archive.records())
     text = (folder / "record.json").read_text(encoding="utf-8")
-    (folder / "record.json").write_text(text.replace('"train":20.5', '"train":1.5'))
+    (folder / "record.json").write_text(text.replace('"train":20.5', '"train":1.5'), encoding="utf-8")
     verdicts = verify_all([archive.root])
     assert [verdict.path for verdict in verdicts if not verdict.ok] == [folder]
 
@@ -104,7 +104,7 @@ def test_a_record_in_the_wrong_place_is_caught(archive):
 
 def test_a_line_torn_by_a_kill_is_mended_by_the_next_writer(archive):
     whole = (archive.root / INDEX).read_text(encoding="utf-8")
-    (archive.root / INDEX).write_text(whole + "synthetic_boxes/fixed/mod")
+    (archive.root / INDEX).write_text(whole + "synthetic_boxes/fixed/mod", encoding="utf-8")
     assert len(entries(archive.root)) == 3
     append(archive.root, "a/b/c/d/e/0123456789abcdef")
     assert (archive.root / INDEX).read_text(encoding="utf-8") == whole + "a/b/c/d/e/0123456789abcdef\n"
@@ -112,7 +112,7 @@ def test_a_line_torn_by_a_kill_is_mended_by_the_next_writer(archive):
 
 def test_a_kill_between_record_and_index_is_mended_by_adding_again(archive, tmp_path):
     lines = (archive.root / INDEX).read_text(encoding="utf-8").splitlines(keepends=True)
-    (archive.root / INDEX).write_text("".join(lines[:2]))
+    (archive.root / INDEX).write_text("".join(lines[:2]), encoding="utf-8")
     present = {record.run_id for _, record in archive.records()}
     assert [finding.check for _, _, finding in check_index(archive.root, present)] == [10]
     for seed in range(3):
@@ -133,8 +133,8 @@ def test_regressions_between_two_states(archive, tmp_path, tools):
     assert regressions(archive.root, head) == []
     first, second, third = entries(archive.root)
     shutil.rmtree(head / first)
-    (head / second / "log.jsonl").write_text("{}\n")
-    (head / INDEX).write_text((head / INDEX).read_text(encoding="utf-8").replace(f"{third}\n", ""))
+    (head / second / "log.jsonl").write_text("{}\n", encoding="utf-8")
+    (head / INDEX).write_text((head / INDEX).read_text(encoding="utf-8").replace(f"{third}\n", ""), encoding="utf-8")
     found = {finding.field: finding.message for finding in regressions(archive.root, head)}
     assert set(found) == {first, second, INDEX}
     assert "deleted" in found[first]

@@ -132,7 +132,7 @@ def test_several_processes_find_the_same(tools, tmp_path):
 
 def test_a_file_that_is_no_record_is_an_invalid_one(tmp_path):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "record.json").write_text("{}")
+    (tmp_path / "a" / "record.json").write_text("{}", encoding="utf-8")
     (verdict,) = verify_all([tmp_path])
     assert not verdict.ok
     with pytest.raises(UserError, match="not valid"):

@@ -64,7 +64,7 @@ def git(folder, *arguments):
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     (tmp_path / "harness").mkdir()
-    (tmp_path / "harness" / "code.py").write_text("x = 1\n")
+    (tmp_path / "harness" / "code.py").write_text("x = 1\n", encoding="utf-8")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "x")
@@ -77,14 +77,14 @@ def test_a_clean_checkout_says_its_commit(checkout):
     assert re.fullmatch(r"[0-9a-f]{40}", found.commit)
     assert not found.dirty
     (checkout / "runs").mkdir()
-    (checkout / "runs" / "record.json").write_text("{}")
+    (checkout / "runs" / "record.json").write_text("{}", encoding="utf-8")
     assert not describe().harness.dirty  # results lie beside the code and do not change it
 
 
 @pytest.mark.parametrize("change", ["edited", "added"])
 def test_changed_code_is_dirty(checkout, change):
     name = "code.py" if change == "edited" else "new.py"
-    (checkout / "harness" / name).write_text("x = 2\n")
+    (checkout / "harness" / name).write_text("x = 2\n", encoding="utf-8")
     assert describe().harness.dirty
 
 

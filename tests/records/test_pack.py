@@ -46,7 +46,7 @@ def test_pictures_of_scans_go_along_only_where_the_terms_allow(tools, cards, tmp
     path = mine / "synthetic_boxes" / "card.yaml"
     card = yaml.safe_load(path.read_text(encoding="utf-8"))
     card["terms"]["redistribution"] = allowed
-    path.write_text(yaml.safe_dump(card))
+    path.write_text(yaml.safe_dump(card), encoding="utf-8")
     target = pack(tmp_path / "run", tmp_path / "out", cards=[mine])
     assert (target / "slices" / "best.png").exists() == allowed
     assert verify(target, cards=[mine]).ok
@@ -68,7 +68,7 @@ def test_closed_needs_known_cards_and_open_does_not(tools, tmp_path):
 
 
 def test_an_invalid_run_is_not_packed(run, tmp_path):
-    (run / "record" / "log.jsonl").write_text("")
+    (run / "record" / "log.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="log_sha256"):
         pack(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -118,7 +118,7 @@ def test_a_decided_objection_stays_decided(tmp_path):
 def test_an_outcome_needs_a_confirmation(tmp_path):
     with pytest.raises(ValueError, match="outcome"):
         event(outcome="flagged")
-    (tmp_path / "objections.jsonl").write_text('{"id": "x"}\n')
+    (tmp_path / "objections.jsonl").write_text('{"id": "x"}\n', encoding="utf-8")
     with pytest.raises(UserError, match="line 1"):
         objections(tmp_path)
 

@@ -41,7 +41,7 @@ def test_files_that_the_record_was_not_made_of_are_refused(tools, tmp_path, what
     elif what == "loading":
         loading = {**loading, "floor": 0.5}
     elif what == "log":
-        made.log.write_text("{}\n")
+        made.log.write_text("{}\n", encoding="utf-8")
     elif what == "predictions":
         predictions["case_00"] = "0" * 64
     else:
@@ -53,7 +53,7 @@ def test_files_that_the_record_was_not_made_of_are_refused(tools, tmp_path, what
 
 def test_a_private_path_in_the_log_is_refused_before_anything_is_written(tools, tmp_path):
     leaking = tmp_path / "leaking.jsonl"
-    leaking.write_text('{"step": 0, "note": "/home/ada/x"}\n')
+    leaking.write_text('{"step": 0, "note": "/home/ada/x"}\n', encoding="utf-8")
     made = tools.make(tmp_path, log_path=leaking)
     with pytest.raises(UserError, match=r"log\.jsonl"):
         made.write(tmp_path / "record")
@@ -90,14 +90,14 @@ def test_the_list_of_packages_is_kept_and_checked(tools, tmp_path):
     )
     tools.make(tmp_path, environment=environment).write(tmp_path / "record", packages=packages)
     assert verify(tmp_path / "record").ok
-    (tmp_path / "record" / "packages.txt").write_text("numpy==1.0\n")
+    (tmp_path / "record" / "packages.txt").write_text("numpy==1.0\n", encoding="utf-8")
     assert [finding.field for finding in verify(tmp_path / "record").errors] == ["env.lock_sha256"]
 
 
 def test_a_kill_while_writing_leaves_no_record_and_the_next_try_completes_it(tools, tmp_path):
     made = tools.make(tmp_path)
     (tmp_path / "record").mkdir()
-    (tmp_path / "record" / "cases.csv").write_text("torn")  # what an earlier, killed attempt left
+    (tmp_path / "record" / "cases.csv").write_text("torn", encoding="utf-8")  # what an earlier, killed attempt left
     with pytest.raises(UserError, match="no record"):
         load(tmp_path / "record")
     made.write(tmp_path / "record")
@@ -149,7 +149,7 @@ def test_no_permission_is_the_machines_fault(tools, mode):
 
 @pytest.mark.parametrize("text", ["", "{", "null", '{"a": NaN}', '{"a": 1, "a": 2}', "[" * 100_000])
 def test_what_is_no_record_is_refused_in_words(tmp_path, text):
-    (tmp_path / "record.json").write_text(text)
+    (tmp_path / "record.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError):
         load(tmp_path)
 

@@ -21,7 +21,7 @@ def text_edit(name, old, new):
         path = folder / name
         text = path.read_text(encoding="utf-8")
         assert old in text
-        path.write_text(text.replace(old, new, 1))
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
     return damage
 
@@ -55,18 +55,18 @@ NAIVE = {
     "rules version": text_edit("record.json", '"rules_version":"1"', '"rules_version":"2"'),
     "NaN in a case": text_edit("cases.csv", "dice.hard.native.v1,0.", "dice.hard.native.v1,nan,,,,,,,,,,,\n"),
     "no newline": lambda folder, tools: (folder / "cases.csv").write_text(
-        (folder / "cases.csv").read_text(encoding="utf-8")[:-1]
+        (folder / "cases.csv").read_text(encoding="utf-8")[:-1], encoding="utf-8"
     ),
     "deleted cases": lambda folder, tools: (folder / "cases.csv").unlink(),
     "deleted configuration": lambda folder, tools: (folder / "config.yaml").unlink(),
     "deleted predictions": lambda folder, tools: (folder / "predictions.txt").unlink(),
     "deleted record": lambda folder, tools: (folder / "record.json").unlink(),
     "truncated": lambda folder, tools: (folder / "record.json").write_text(
-        (folder / "record.json").read_text(encoding="utf-8")[:900]
+        (folder / "record.json").read_text(encoding="utf-8")[:900], encoding="utf-8"
     ),
     "binary": lambda folder, tools: (folder / "record.json").write_bytes(b"\xff\xfe\x00"),
-    "deeply nested": lambda folder, tools: (folder / "record.json").write_text("[" * 200_000),
-    "a list": lambda folder, tools: (folder / "record.json").write_text("[]\n"),
+    "deeply nested": lambda folder, tools: (folder / "record.json").write_text("[" * 200_000, encoding="utf-8"),
+    "a list": lambda folder, tools: (folder / "record.json").write_text("[]\n", encoding="utf-8"),
     "smuggled file": lambda folder, tools: (folder / "weights.pt").write_bytes(b"x"),
     "smuggled link": lambda folder, tools: (folder / "packages.txt").symlink_to("/etc/passwd"),
     "unnamed picture": lambda folder, tools: ((folder / "slices").mkdir(), (folder / "slices/x.png").write_bytes(b"x")),
@@ -106,7 +106,7 @@ def edit_json(name, change):
     def damage(folder, tools):
         content = json.loads((folder / name).read_text(encoding="utf-8"))
         change(content)
-        (folder / name).write_text(json.dumps(content))
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
         tools.reseal(folder)
 
     return damage
@@ -116,7 +116,7 @@ def edit_config(change, record=None):
     def damage(folder, tools):
         content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         change(content)
-        (folder / "config.yaml").write_text(yaml.safe_dump(content))
+        (folder / "config.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
         tools.reseal(folder, record)
 
     return damage
@@ -125,7 +125,9 @@ def edit_config(change, record=None):
 def swap_predictions(folder, tools):
     lines = (folder / "predictions.txt").read_text(encoding="utf-8").splitlines()
     (first, a), (second, b) = (line.split("\t") for line in lines[:2])
-    (folder / "predictions.txt").write_text("\n".join([f"{first}\t{b}", f"{second}\t{a}", *lines[2:]]) + "\n")
+    (folder / "predictions.txt").write_text(
+        "\n".join([f"{first}\t{b}", f"{second}\t{a}", *lines[2:]]) + "\n", encoding="utf-8"
+    )
     tools.reseal(folder)
 
 
@@ -137,7 +139,7 @@ def bomb(folder, tools):
     text = "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
     for old, new in zip("abcdefgh", "bcdefghi", strict=True):
         text += f"{new}: &{new} [{','.join(['*' + old] * 10)}]\n"
-    (folder / "config.yaml").write_text(text)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
 
 
 # name -> (damage, checks that may catch it)
@@ -227,7 +229,7 @@ RESEALED = {
     "reason for a fact": (field("reasons", lambda v: v | {"protocol.lr": "secret"}), {1}),
     "other division": (field("division", "semi-open"), {1}),
     "YAML bomb": (bomb, {1}),
-    "NaN in the configuration": (lambda f, t: (f / "config.yaml").write_text("lr: .nan\n"), {1}),
+    "NaN in the configuration": (lambda f, t: (f / "config.yaml").write_text("lr: .nan\n", encoding="utf-8"), {1}),
 }  # fmt: skip
 
 
@@ -256,7 +258,9 @@ def test_an_attestation_changes_no_id_and_lifts_no_level(run, tools):
     data = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     note = {"level": 5, "by": "me", "date": "2026-08-02T00:00:00Z", "method": "looked", "tool_commit": "x"}
     data["attestations"] = [{**note, "signature": None}]
-    (folder / "record.json").write_text(json.dumps(data, sort_keys=True, separators=(",", ":")) + "\n")
+    (folder / "record.json").write_text(
+        json.dumps(data, sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8"
+    )
     verdict = verify(folder)
     assert verdict.ok
     assert verdict.trust == 2

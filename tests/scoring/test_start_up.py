@@ -64,8 +64,8 @@ def test_read_only_installation(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     # A file in place of each cache folder stops root as well as anybody else.
-    (root / "harness" / "scoring" / "__pycache__").write_text("")
-    (home / ".cache").write_text("")
+    (root / "harness" / "scoring" / "__pycache__").write_text("", encoding="utf-8")
+    (home / ".cache").write_text("", encoding="utf-8")
     environment = {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "NUMBA_CACHE_DIR": ""}
     found = run(
         "import numpy as np; from harness.scoring.tree import z_order\n"

@@ -50,7 +50,9 @@ def test_a_sweep_runs_what_is_missing_and_one_failure_sinks_nothing(
     assert json.loads(capsys.readouterr().out)["ran"] == 0
 
     record = cells[0].folder.record / "record.json"
-    record.write_text(record.read_text(encoding="utf-8").replace('"seeds":{"data":0', '"seeds":{"data":1'))
+    record.write_text(
+        record.read_text(encoding="utf-8").replace('"seeds":{"data":0', '"seeds":{"data":1'), encoding="utf-8"
+    )
     damaged = sweep(cells[:1], rest)
     assert damaged.rows[0].state == "damaged"
     assert "was changed" in (damaged.rows[0].error or "")
