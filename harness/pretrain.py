@@ -9,8 +9,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from harness.adapters.build import Built
 from harness.adapters.registry import adapter
 from harness.adapters.weights import locate
@@ -26,7 +24,7 @@ from harness.pretraining.sources import Choice, Sources, fitted, open_sources
 from harness.progress import say
 from harness.recording.pretext import Parent, PretrainFacts, write_pretrain_record
 from harness.records.runfolder import RunFolder, claim_folder
-from harness.training.device import Numerics, choose_device, seed_everything, use_determinism
+from harness.training.device import Numerics, set_up
 from harness.training.distributed import World, join
 from harness.training.loop import fit
 
@@ -115,11 +113,7 @@ def _execute(config: PretrainConfig, base: ModelCard, parent: Parent | None, fol
             workers=workers,
         )
 
-    device = choose_device(config.device)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    use_determinism(config.training.deterministic, device)
-    seeds = seed_everything(config.seed)
+    device, seeds = set_up(config.device, config.threads, config.training.deterministic, config.seed)
     settings = recipe.completed(config.recipe, [card for card, _ in cards])
     task = make_task(settings, sources.volumes, sources.train, sources.held_out, config.seed)
     task.workers = workers

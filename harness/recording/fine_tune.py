@@ -18,13 +18,10 @@ from harness.cards.model import ModelCard
 from harness.cards.overlap import contamination_of
 from harness.checkpoints.hashing import state_sha256
 from harness.config import RunConfig, run_config
-from harness.data.check import CheckReport
-from harness.data.contract import Meeting
 from harness.data.fingerprint import fingerprint
-from harness.data.layouts import Case
+from harness.data.opening import CellData
 from harness.data.reading import as_labels, read
 from harness.data.reference import read_reference
-from harness.data.splits import ResolvedSplit
 from harness.files import canonical_json, file_sha256, sha256_hex
 from harness.pretraining.seen import FILE_NAME as SEEN_FILE
 from harness.pretraining.seen import contamination
@@ -63,18 +60,13 @@ class Facts:
     config: RunConfig
     model: ModelCard
     model_folder: Path
-    data: DatasetCard
+    data: CellData
     weights: Path | None
-    meeting: Meeting
-    split: ResolvedSplit
-    cases: Mapping[str, Case]
-    report: CheckReport
     built: Built
     outcome: Outcome
     scored: Scored
     seeds: Mapping[str, int]
     device: torch.device
-    prepare_seconds: float
 
 
 def write_record(folder: RunFolder, facts: Facts) -> Path:
@@ -83,16 +75,16 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
     environment = describe(str(facts.device))
     rows = case_rows(
         facts.scored.rows,
-        class_ids=_class_ids(facts.data),
+        class_ids=_class_ids(facts.data.card),
         policy=protocol.scoring.policy,
         seconds=facts.scored.case_seconds,
         predictions=facts.scored.hashes,
     )
-    if facts.data.terms.redistribution:
+    if facts.data.card.terms.redistribution:
         _draw_slices(folder, facts, rows)
     metric_ids = [definition(metric).record_id for metric in protocol.scoring.metrics]
     # the rules by which the data met the weights belong to the configuration as it was resolved
-    rules = {"input_rules": list(facts.meeting.rules)} if facts.meeting.rules else {}
+    rules = {"input_rules": list(facts.data.rules)} if facts.data.rules else {}
     config_yaml = yaml.safe_dump({**config.science(), **rules}, sort_keys=True, allow_unicode=True)
     loading = facts.built.loading()
     record = assemble(
@@ -110,7 +102,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         cost=cost(
             facts.outcome,
             facts.device,
-            prepare=facts.prepare_seconds,
+            prepare=facts.data.seconds,
             infer=sum(facts.scored.case_seconds.values()),
             score=facts.scored.score_seconds,
             seconds_per_case=median(facts.scored.case_seconds.values()),
@@ -186,7 +178,7 @@ def _draw_slices(folder: RunFolder, facts: Facts, rows: list[CaseRow]) -> None:
     first = definition(facts.config.protocol.scoring.metrics[0])
     chosen = choose(rows, first.record_id, higher_is_better=first.higher_is_better)
     for role, case in chosen.items():
-        files = facts.cases[case]
+        files = facts.data.cases[case]
         image = read(files.images[0])
         write_slices(
             folder.record / "slices",
@@ -202,7 +194,7 @@ def _draw_slices(folder: RunFolder, facts: Facts, rows: list[CaseRow]) -> None:
 
 def _picture_window(facts: Facts) -> tuple[float, float] | None:
     """Show what the network saw, but CT in a soft-tissue window, since a chest window hides every organ border."""
-    return (-160.0, 240.0) if facts.data.modality == ("CT",) else facts.meeting.preprocessing.intensity.window
+    return (-160.0, 240.0) if facts.data.card.modality == ("CT",) else facts.data.preprocessing.intensity.window
 
 
 def _class_ids(data: DatasetCard) -> dict[str, int]:
@@ -222,13 +214,13 @@ def _contamination(facts: Facts) -> fields.Contamination | None:
     """Say whether pretraining saw the scored data: by content where the volumes are listed, else as the card says."""
     if facts.weights is None:
         return None
-    stated = contamination_of(facts.model, facts.data)
+    stated = contamination_of(facts.model, facts.data.card)
     if not (facts.model_folder / SEEN_FILE).is_file():
         if stated is None:
             return fields.Contamination(status="unknown", evidence="the model card says nothing about this data set")
         return fields.Contamination(status=stated.status, evidence=stated.evidence)
-    images = {case: found.image_sha256 for case, found in facts.report.facts.items()}
-    found = contamination(facts.model_folder, facts.data.id, images, facts.split.scored, facts.split)
+    images = {case: found.image_sha256 for case, found in facts.data.report.facts.items()}
+    found = contamination(facts.model_folder, facts.data.card.id, images, facts.data.split.scored, facts.data.split)
     if found.status in ("none", "unknown") and stated is not None:
         # other volumes of this data set were seen: the cautious word, with what was found about the scored ones
         return fields.Contamination(status=stated.status, evidence=f"{stated.evidence}; {found.evidence}")
@@ -236,12 +228,12 @@ def _contamination(facts: Facts) -> fields.Contamination | None:
 
 
 def _dataset(facts: Facts) -> fields.Dataset:
-    data, split = facts.data, facts.split
+    data, split = facts.data.card, facts.data.split
     return fields.Dataset(
         id=data.id,
         card_version=data.version,
         fingerprint=fields.Fingerprint(
-            all=fingerprint(facts.report.facts), scored=fingerprint(facts.report.facts, split.scored)
+            all=fingerprint(facts.data.report.facts), scored=fingerprint(facts.data.report.facts, split.scored)
         ),
         n_cases=fields.CaseCounts(train=len(split.train), val=len(split.val), test=len(split.test)),
         label_map={str(value): name for value, name in data.labels.items()},
@@ -252,7 +244,7 @@ def _dataset(facts: Facts) -> fields.Dataset:
 
 
 def _split(facts: Facts) -> fields.Split:
-    split = facts.split
+    split = facts.data.split
     role = split.scored_role
     trained_here = facts.config.init != "released"  # how its authors selected a released file is not ours to weaken
     if trained_here and role == "val_used_for_selection" and facts.config.protocol.training.selection.rule == "last":
@@ -269,7 +261,7 @@ def _split(facts: Facts) -> fields.Split:
 
 
 def _protocol(facts: Facts) -> fields.Protocol:
-    protocol, pre = facts.config.protocol, facts.meeting.preprocessing
+    protocol, pre = facts.config.protocol, facts.data.preprocessing
     training, inference = protocol.training, protocol.inference
     samples = facts.outcome.steps * protocol.patches.batch
     described = fields.Protocol(
@@ -285,7 +277,7 @@ def _protocol(facts: Facts) -> fields.Protocol:
         schedule=schedule_words(training),
         loss=loss_words(training),
         steps=facts.outcome.steps,
-        epochs=samples / len(facts.split.train),
+        epochs=samples / len(facts.data.split.train),
         samples_seen=samples,
         selection=fields.Selection(
             rule="average"
@@ -323,7 +315,7 @@ def _experiment(config: RunConfig) -> Experiment | None:
 
 def _evidence(facts: Facts) -> set[Any]:
     """Collect the marks that must follow the result wherever it shows."""
-    marks = set(facts.data.evidence)
+    marks = set(facts.data.card.evidence)
     if facts.weights is not None:
         marks |= set(facts.model.evidence)
         published = {f.sha256 for f in facts.model.checkpoint.files if f.sha256} if facts.model.checkpoint else set()

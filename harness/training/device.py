@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from harness.errors import UserError
 from harness.training.settings import Training
 
-__all__ = ["Numerics", "choose_device", "rng_state", "seed_everything", "set_rng_state", "use_determinism"]
+__all__ = ["Numerics", "choose_device", "rng_state", "seed_everything", "set_rng_state", "set_up", "use_determinism"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -38,6 +38,21 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={name} was asked for, but torch sees no CUDA device. Use device=cpu or device=auto.")
     return device
+
+
+def set_up(device: str, threads: int | None, deterministic: bool, seed: int) -> tuple[torch.device, dict[str, int]]:
+    """Choose the device, its threads and determinism, seed every generator; return the device and the seeds.
+
+    Raises
+    ------
+    UserError
+        As `choose_device`.
+    """
+    chosen = choose_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    use_determinism(deterministic, chosen)
+    return chosen, seed_everything(seed)
 
 
 def seed_everything(seed: int) -> dict[str, int]:
