@@ -16,7 +16,7 @@ from harness.cli import main
 
 PARITY = Path(__file__).parents[1] / "parity"
 IDS = sorted(path.parent.name for path in PARITY.glob("*/manifest.json"))
-QUICK = {"genesis-chest-ct", "med3d-resnet10"}
+QUICK = {"med3d-resnet10"}
 APART = {"misfm-pctnet": {"block_e4_trans"}, "genesis-chest-ct": {"class_logit"}}  # other inputs, other parameters
 
 

@@ -7,6 +7,7 @@ import errno
 import http.server
 import os
 import resource
+import socket
 import subprocess
 import sys
 import threading
@@ -215,11 +216,12 @@ def test_a_busy_server_is_asked_again(web: Web, target: Path) -> None:
     assert target.read_bytes() == CONTENT
 
 
-def test_no_connection(web: Web, target: Path) -> None:
-    url = web.url
-    web.server_close()
-    with pytest.raises(UnreachableError, match="cannot be reached"):
-        download(Source(url + "/w"), target, WHOLE, pauses=(60,))  # would be noticed: nothing came, so nothing waits
+def test_no_connection(target: Path) -> None:
+    with socket.socket() as taken:  # bound and never listening: refused, and no other test's server gets the port
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UnreachableError, match="cannot be reached"):
+            download(Source(url + "/w"), target, WHOLE, pauses=(60,))  # would be noticed: nothing came, nothing waits
     with pytest.raises(UnavailableError, match=r"no http"):
         download(Source("file:///etc/passwd"), target, Expected())
 

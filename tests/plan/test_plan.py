@@ -59,6 +59,7 @@ def test_predicted_memory_is_what_a_real_step_allocates() -> None:
     assert 0.75 < predicted.train_bytes / measured < 1.1, (predicted.train_bytes, measured)
 
 
+@pytest.mark.slow
 def test_the_settings_that_save_memory_show() -> None:
     card, _ = model_card("models_genesis.narrow8")
     plain = footprint(card, 1, 8, run_config(CELL).protocol)

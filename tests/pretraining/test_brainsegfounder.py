@@ -70,6 +70,7 @@ def test_loss_is_the_weighted_sum_of_three(volumes):
     assert task(volumes, **weights).loss(network, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluation_knows_chance_and_leaves_the_network_alone(volumes, card):
     one = task(volumes)
     torch.manual_seed(0)
@@ -87,6 +88,7 @@ def test_evaluation_knows_chance_and_leaves_the_network_alone(volumes, card):
     assert one.validate(network) == -scores["l1"]
 
 
+@pytest.mark.slow
 def test_labels_serve_the_probe_alone(volumes, card):
     for volume in volumes.values():
         volume.__dict__["label"] = (volume.image[0] > 0.3).astype(np.uint8)
