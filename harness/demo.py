@@ -55,7 +55,7 @@ def demo(out: Path, seed: int = 0, overrides: tuple[str, ...] = (), pretrain_ove
                 f"held_out=[{_HELD_OUT}]",
                 "recipe.cubes.size=[32,32,32]",
                 "recipe.batch=2",
-                "training.steps=120",
+                "training.steps=60",
                 "training.optimizer.lr=1e-3",
                 *where,
                 *pretrain_overrides,

@@ -92,7 +92,7 @@ def test_cfg_prints_the_composed_configuration(capsys: pytest.CaptureFixture[str
     assert main(["run", "--cfg", "model=models_genesis.narrow8", "dataset=ct_headneck_oar", "seed=5"]) == 0
     text = capsys.readouterr().out
     assert "seed: 5" in text
-    assert "steps: 500" in text
+    assert "steps: 550" in text
 
 
 def test_lists_in_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ def test_an_installed_wheel_works_on_its_own(tmp_path: Path) -> None:
     assert "demo_ct" in harness("list", "protocols")
     assert "r001" in harness("list", "claims")
     assert "20 cases, no error" in harness("data", "check", "ct_headneck_oar")
-    assert "steps: 500" in harness("run", "--cfg", "model=models_genesis.narrow8", "dataset=ct_headneck_oar")
+    assert "steps: 550" in harness("run", "--cfg", "model=models_genesis.narrow8", "dataset=ct_headneck_oar")
     where = harness("data", "check", "ct_headneck_oar", "--json")
     assert str(ROOT) not in where
     assert (tmp_path / "site" / "harness" / "_data" / "model_cards" / "models_genesis.chest_ct.yaml").is_file()
