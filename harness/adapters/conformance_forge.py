@@ -92,7 +92,8 @@ class Subject:
         with torch.no_grad():
             for name, tensor in network.state_dict().items():
                 if tensor.is_floating_point():
-                    tensor += 0.05 * torch.rand(tensor.shape, generator=generator)
+                    # with a mean of zero: a common sign grows from layer to layer, and deep networks overflow
+                    tensor += 0.05 * (torch.rand(tensor.shape, generator=generator) - 0.5)
                 elif name.endswith("num_batches_tracked"):
                     tensor += 7
         return network
