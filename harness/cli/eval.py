@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 
 from harness.cli.run import add_config_arguments, overrides_of
-from harness.cli.sweep import sweep_table
+from harness.cli.sweep import run_cells
 
 __all__ = ["configure", "execute"]
 
@@ -20,16 +18,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Score every fold that has no record yet."""
-    from harness.sweep import sweep
     from harness.sweep.released import released_cells
 
-    cells = released_cells(overrides_of(arguments), arguments.config_dir)
-    if arguments.cfg:
-        sys.stdout.write("".join(f"{cell.name}\n" for cell in cells))
-        return 0
-    report = sweep(cells)
-    if arguments.json:
-        sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
-    else:
-        sys.stdout.write(sweep_table([vars(row) for row in report.rows]))
-    return 0 if report.is_complete else 1
+    return run_cells(released_cells(overrides_of(arguments), arguments.config_dir), arguments)

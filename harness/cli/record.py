@@ -87,8 +87,8 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 def _review(arguments: argparse.Namespace) -> int:
     from harness.files import write_text
+    from harness.machine import processors
     from harness.records.review import review
-    from harness.records.verify import processors
 
     answer = review(arguments.base, arguments.head, cards=arguments.cards, workers=processors())
     if arguments.out is not None:
@@ -123,8 +123,8 @@ def _object(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    from harness.machine import processors
     from harness.nnunet import import_nnunet
-    from harness.records.verify import processors
 
     record = import_nnunet(
         arguments.folder,
@@ -140,7 +140,8 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from harness.records.verify import processors, verify_all
+    from harness.machine import processors
+    from harness.records.verify import verify_all
 
     verdicts = verify_all(
         arguments.paths,

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from harness.cli.run import add_config_arguments, overrides_of
 
-__all__ = ["configure", "execute", "sweep_table"]
+if TYPE_CHECKING:
+    from harness.sweep import Cell
+
+__all__ = ["configure", "execute", "run_cells", "sweep_table"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +25,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the sweep and print what became of every cell; 1 where one has no valid record at the end."""
-    from harness.sweep import expand, sweep
+    from harness.sweep import expand
 
-    cells = expand(overrides_of(arguments), arguments.config_dir, twins=not arguments.without_twins)
+    return run_cells(
+        expand(overrides_of(arguments), arguments.config_dir, twins=not arguments.without_twins), arguments
+    )
+
+
+def run_cells(cells: list[Cell], arguments: argparse.Namespace) -> int:
+    """Run the cells, or name them with ``--cfg``, and print the report; return the exit code."""
+    from harness.sweep import sweep
+
     if arguments.cfg:
         sys.stdout.write("".join(f"{cell.name}\n" for cell in cells))
         return 0

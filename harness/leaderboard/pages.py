@@ -24,10 +24,10 @@ from harness.leaderboard.standings import standings
 from harness.leaderboard.summary import RunSummary
 from harness.leaderboard.text import clean, plural, slug
 from harness.leaderboard.words import CONFIDENCE, EVIDENCE, GAINS, VERDICTS, word
+from harness.machine import processors
 from harness.records.objections import objections, standing
 from harness.records.protocol import family
 from harness.records.verification import TRUST
-from harness.records.verify import processors
 
 __all__ = ["Board", "Held", "study", "write_pages"]
 

@@ -48,31 +48,10 @@ class PretextDefinition:
 
 
 _RESTORED = "mean over voxels of (answer - original)^2 on distorted cubes of held-out volumes; answer: "
+_CLASSED = "share of correctly classed items of held-out volumes; answer: "
 
 
-def _mse(id: str, name: str, answer: str, baseline_of: str | None = None) -> PretextDefinition:  # noqa: A002
-    return PretextDefinition(
-        id=id,
-        record_id=f"mse.{name}.v1",
-        unit="squared_intensity",
-        higher_is_better=False,
-        formula=_RESTORED + answer,
-        baseline_of=baseline_of,
-    )
-
-
-def _accuracy(id: str, name: str, answer: str, baseline_of: str | None = None) -> PretextDefinition:  # noqa: A002
-    return PretextDefinition(
-        id=id,
-        record_id=f"accuracy.{name}.v1",
-        unit="fraction",
-        higher_is_better=True,
-        formula="share of correctly classed items of held-out volumes; answer: " + answer,
-        baseline_of=baseline_of,
-    )
-
-
-def _other(
+def _score(
     id: str,  # noqa: A002
     record: str,
     unit: Unit,
@@ -89,6 +68,16 @@ def _other(
         formula=formula,
         baseline_of=baseline_of,
     )
+
+
+def _mse(id: str, name: str, answer: str, baseline_of: str | None = None) -> PretextDefinition:  # noqa: A002
+    formula = _RESTORED + answer
+    return _score(id, f"mse.{name}", "squared_intensity", formula, higher=False, baseline_of=baseline_of)
+
+
+def _accuracy(id: str, name: str, answer: str, baseline_of: str | None = None) -> PretextDefinition:  # noqa: A002
+    formula = _CLASSED + answer
+    return _score(id, f"accuracy.{name}", "fraction", formula, higher=True, baseline_of=baseline_of)
 
 
 _DICE = (
@@ -111,8 +100,8 @@ PRETEXT_METRICS = {
         _mse("mse_constant", "restoration_constant", "the mean intensity of the targets everywhere", "mse"),
         _accuracy("accuracy", "pseudo_label", "the network's most probable class"),
         _accuracy("accuracy_majority", "pseudo_label_majority", "the most frequent class", "accuracy"),
-        _other("dice", "dice.fusion", "fraction", _DICE + "the network's most probable class", higher=True),
-        _other(
+        _score("dice", "dice.fusion", "fraction", _DICE + "the network's most probable class", higher=True),
+        _score(
             "dice_majority",
             "dice.fusion_majority",
             "fraction",
@@ -120,8 +109,8 @@ PRETEXT_METRICS = {
             higher=True,
             baseline_of="dice",
         ),
-        _other("rotation_accuracy", "accuracy.rotation", "fraction", _TURNS + "the network's", higher=True),
-        _other(
+        _score("rotation_accuracy", "accuracy.rotation", "fraction", _TURNS + "the network's", higher=True),
+        _score(
             "rotation_accuracy_chance",
             "accuracy.rotation_chance",
             "fraction",
@@ -129,8 +118,8 @@ PRETEXT_METRICS = {
             higher=True,
             baseline_of="rotation_accuracy",
         ),
-        _other("contrastive", "nt_xent.views", "nats", _XENT + "the network's", higher=False),
-        _other(
+        _score("contrastive", "nt_xent.views", "nats", _XENT + "the network's", higher=False),
+        _score(
             "contrastive_chance",
             "nt_xent.views_chance",
             "nats",
@@ -138,8 +127,8 @@ PRETEXT_METRICS = {
             higher=False,
             baseline_of="contrastive",
         ),
-        _other("l1", "l1.restoration", "intensity", _L1 + "the network's", higher=False),
-        _other(
+        _score("l1", "l1.restoration", "intensity", _L1 + "the network's", higher=False),
+        _score(
             "l1_identity",
             "l1.restoration_identity",
             "intensity",
@@ -147,7 +136,7 @@ PRETEXT_METRICS = {
             higher=False,
             baseline_of="l1",
         ),
-        _other(
+        _score(
             "l1_constant",
             "l1.restoration_constant",
             "intensity",
@@ -155,8 +144,8 @@ PRETEXT_METRICS = {
             higher=False,
             baseline_of="l1",
         ),
-        _other("probe", "accuracy.probe", "fraction", _PROBE + "the pretrained one, frozen", higher=True),
-        _other(
+        _score("probe", "accuracy.probe", "fraction", _PROBE + "the pretrained one, frozen", higher=True),
+        _score(
             "probe_random",
             "accuracy.probe_random",
             "fraction",

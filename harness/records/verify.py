@@ -34,7 +34,6 @@ __all__ = [
     "Finding",
     "Verification",
     "find_records",
-    "processors",
     "record_folder",
     "unhurried_collector",
     "verify",
@@ -170,11 +169,6 @@ def _run(work: Callable[[Path], Pair], folders: list[Path], workers: int) -> Ite
     # A fresh interpreter per worker: forking a process that has threads (NumPy, progress bars) may deadlock.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), unhurried_collector) as pool:
         yield from pool.map(work, folders, chunksize=max(1, min(50, len(folders) // (4 * workers))))
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def unhurried_collector() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.machine import processors
 from harness.scoring.codes import Coded, Parallel, encode_groups
 from harness.scoring.facts import Facts
 from harness.scoring.surfaces import Surfaces
@@ -22,7 +23,7 @@ _SMALL = 1 << 20  # voxels below which starting threads costs more than it saves
 
 def available_threads() -> int:
     """Return how many threads scoring uses: the CPUs this process may run on, at most ``OMP_NUM_THREADS``."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = processors()
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(cpus, int(asked))) if asked.isdecimal() else cpus
 

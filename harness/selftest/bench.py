@@ -20,7 +20,7 @@ from harness.config import Protocol, run_config
 from harness.training.device import choose_device
 from harness.training.objective import SegmentationLoss
 
-__all__ = ["Batches", "Bench"]
+__all__ = ["Batches", "Bench", "allocated_peak"]
 
 CLASSES = 3
 
@@ -113,12 +113,17 @@ class Bench:
             work()
             torch.cuda.synchronize(self.device)
             return int(torch.cuda.max_memory_allocated(self.device) - before)
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            work()
-        assert profiler.profiler is not None
-        live = peak = 0
-        for event in profiler.profiler.kineto_results.events():
-            if event.name() == "[memory]" and event.device_type() == DeviceType.CPU:
-                live += event.nbytes()
-                peak = max(peak, live)
-        return peak
+        return allocated_peak(work)
+
+
+def allocated_peak(work: Callable[[], object]) -> int:
+    """Return how many bytes torch's CPU allocator handed out at most during some work, above what was live before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    assert profiler.profiler is not None
+    live = peak = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]" and event.device_type() == DeviceType.CPU:
+            live += event.nbytes()
+            peak = max(peak, live)
+    return peak

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from harness.executors import Executor, LocalExecutor
+from harness.machine import processors
 from harness.sweep.cells import Cell
 
 __all__ = ["Ended", "LocalPool", "Pool", "make_pool", "visible_gpus"]
@@ -133,8 +134,7 @@ class LocalPool:
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         if self.jobs > 1:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // self.jobs)))
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, processors() // self.jobs)))
         return environment
 
     def ended(self) -> list[Ended]:

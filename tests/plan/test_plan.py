@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
 
 from harness.adapters.build import build
 from harness.adapters.interface import Task
@@ -19,23 +17,11 @@ from harness.config import run_config
 from harness.errors import UserError
 from harness.plan import footprint, plan
 from harness.plan.seeds import seeds_for, seeds_needed
+from harness.selftest.bench import allocated_peak
 from harness.sweep import expand
 from harness.training.objective import SegmentationLoss
 
 CELL = ["model=models_genesis.narrow8", "dataset=ct_headneck_oar", "init=scratch", "protocol.patches.size=[32,32,16]"]
-
-
-def allocated_peak(run: object) -> int:
-    """What torch's own allocator says it handed out at most, above what was live before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run()  # type: ignore[operator]
-    assert profiler.profiler is not None
-    live = peak = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == "[memory]" and event.device_type() == DeviceType.CPU:
-            live += event.nbytes()
-            peak = max(peak, live)
-    return peak
 
 
 @pytest.mark.slow
