@@ -59,7 +59,7 @@ def test_read_only_installation(tmp_path):
     shutil.copytree(
         ROOT / "harness" / "scoring", root / "harness" / "scoring", ignore=shutil.ignore_patterns("__pycache__")
     )
-    for name in ("__init__.py", "errors.py", "files.py"):
+    for name in ("__init__.py", "errors.py", "files.py", "machine.py"):
         shutil.copy(ROOT / "harness" / name, root / "harness" / name)
     home = tmp_path / "home"
     home.mkdir()
