@@ -21,9 +21,8 @@ from harness.cards.dataset import DatasetCard
 from harness.cards.library import dataset_card
 from harness.data.check import check
 from harness.data.fingerprint import fingerprint
-from harness.data.layouts import find_cases
+from harness.data.layouts import locate_set
 from harness.data.reading import as_labels, read, write_labels
-from harness.data.roots import data_root, marked
 from harness.errors import UserError
 from harness.records import fields
 from harness.records.build import assemble
@@ -88,8 +87,7 @@ def import_nnunet(
     """
     results = _read_results(folder)
     card, card_folder = dataset_card(dataset, cards)
-    place = data_root(card, card_folder, root)
-    card, cases = marked(card, place), find_cases(card, place)
+    card, cases = locate_set(card, card_folder, root)
     predictions = label_files(folder / "validation")
     stray = sorted(set(predictions) - set(cases))
     if stray:

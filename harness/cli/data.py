@@ -79,22 +79,19 @@ def _prepare(arguments: argparse.Namespace) -> int:
     from harness.config import run_config
     from harness.data.check import check
     from harness.data.contract import meet
-    from harness.data.layouts import find_cases
-    from harness.data.placement import placed
-    from harness.data.preprocessing import prepare
-    from harness.data.roots import cache_folder, data_root, marked
+    from harness.data.layouts import locate_set
+    from harness.data.opening import prepare_checked
+    from harness.data.roots import cache_folder
 
     config = run_config([*overrides_of(arguments), f"dataset={arguments.id}"], arguments.config_dir)
     model, _ = model_card(config.model, config.cards)
     card, folder = dataset_card(config.dataset, config.cards)
     choice, workers, home = config.protocol.input, config.executor.workers, cache_folder(config.cache)
     meeting = meet(model.contract, card, choice)
-    root = data_root(card, folder, config.data_root)
-    card, cases = marked(card, root), find_cases(card, root)
+    card, cases = locate_set(card, folder, config.data_root)
     report = check(card, cases, workers=workers, cache=home)
     report.refuse()
-    rules = [*meeting.rules, *placed(cases, allow=choice.allow_unplaced)]
-    cache = prepare(card, cases, report.facts, meeting.preprocessing, home, workers=workers)
+    cache, rules, _ = prepare_checked(card, cases, report, meeting, choice, cache=home, workers=workers)
     ready = cache.require(next(iter(cache))).parent
     lines = [*rules, f"{len(cache)} cases of {card.id} are ready for {model.id} in {ready}"]
     sys.stdout.write("\n".join(lines) + "\n")
@@ -104,14 +101,14 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from harness.cards.library import dataset_card
     from harness.data.export import export_nnunet
-    from harness.data.layouts import find_cases
-    from harness.data.roots import cache_folder, data_root, marked
+    from harness.data.layouts import locate_set
+    from harness.data.roots import cache_folder
 
     card, folder = dataset_card(arguments.id, arguments.cards)
-    root = data_root(card, folder, arguments.root)
+    card, cases = locate_set(card, folder, arguments.root)
     done = export_nnunet(
-        marked(card, root),
-        find_cases(card, root),
+        card,
+        cases,
         arguments.out,
         split=arguments.split,
         label_fraction=arguments.label_fraction,
@@ -149,12 +146,11 @@ def _add(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from harness.cards.library import dataset_card
     from harness.data.check import check
-    from harness.data.layouts import find_cases
-    from harness.data.roots import cache_folder, data_root, marked
+    from harness.data.layouts import locate_set
+    from harness.data.roots import cache_folder
 
     card, folder = dataset_card(arguments.id, arguments.cards)
-    root = data_root(card, folder, arguments.root)
-    card, cases = marked(card, root), find_cases(card, root)
+    card, cases = locate_set(card, folder, arguments.root)
     report = check(card, cases, workers=arguments.workers, cache=None if arguments.fresh else cache_folder())
     if arguments.html is not None:
         from harness.data.page import write_page

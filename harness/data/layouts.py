@@ -14,9 +14,10 @@ from harness.cards.dataset import DatasetCard
 from harness.data.case import Case
 from harness.data.datalists import find_listed, find_nnunet
 from harness.data.patterns import expected, find_pairs, find_structures, find_unlabelled
+from harness.data.roots import data_root, marked
 from harness.errors import UserError, unknown_name
 
-__all__ = ["Case", "find_cases"]
+__all__ = ["Case", "find_cases", "locate_set"]
 
 _LAYOUTS: Mapping[str, Callable[[DatasetCard, Path], dict[str, Case]]] = {
     "pairs": find_pairs,
@@ -25,6 +26,25 @@ _LAYOUTS: Mapping[str, Callable[[DatasetCard, Path], dict[str, Case]]] = {
     "nnunet": find_nnunet,
     "datalist": find_listed,
 }
+
+
+def locate_set(card: DatasetCard, card_folder: Path, given: Path | None = None) -> tuple[DatasetCard, dict[str, Case]]:
+    """Find a data set on this machine: its card, marked where the volumes are made up, and every case.
+
+    Parameters
+    ----------
+    card, card_folder
+        The data set, and where its card lies.
+    given : Path, optional
+        Where the volumes lie, if it was said for this command; see `harness.data.roots.data_root`.
+
+    Raises
+    ------
+    UserError
+        As `harness.data.roots.data_root` and `find_cases`.
+    """
+    root = data_root(card, card_folder, given)
+    return marked(card, root), find_cases(card, root)
 
 
 def find_cases(card: DatasetCard, root: Path) -> dict[str, Case]:

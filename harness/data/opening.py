@@ -11,14 +11,13 @@ from harness.cards.dataset import DatasetCard
 from harness.data.cache import Cache
 from harness.data.check import CheckReport, check
 from harness.data.contract import InputChoice, Meeting, padded
-from harness.data.layouts import Case, find_cases
+from harness.data.layouts import Case, locate_set
 from harness.data.placement import placed
 from harness.data.preprocessing import prepare
-from harness.data.roots import data_root, marked
 from harness.data.settings import Preprocessing
 from harness.data.splits import ResolvedSplit, resolve
 
-__all__ = ["CellData", "Division", "open_cell"]
+__all__ = ["CellData", "Division", "open_cell", "prepare_checked"]
 
 
 @dataclass(frozen=True)
@@ -106,16 +105,35 @@ def open_cell(
     UserError
         The data are not there, not what the card says, or do not meet the weights.
     """
-    found = data_root(card, card_folder, root)
-    card, cases = marked(card, found), find_cases(card, found)
+    card, cases = locate_set(card, card_folder, root)
     split = resolve(card, division.split, division.fold, division.label_fraction, division.subset_seed, ids=cases)
     needed = sorted({*split.scored} if scored_only else {*split.train, *split.val, *split.scored})
     report = check(card, cases, needed=needed, workers=workers, cache=cache)
     report.refuse()
     used = {case: cases[case] for case in needed}
-    rules = [*meeting.rules, *placed(used, allow=choice.allow_unplaced)]
-    begin = time.perf_counter()
-    prepared = prepare(card, used, report.facts, meeting.preprocessing, cache, workers=workers)
-    seconds = time.perf_counter() - begin
+    prepared, rules, seconds = prepare_checked(card, used, report, meeting, choice, cache=cache, workers=workers)
     rules += padded({case: prepared.case(case).image.shape[1:] for case in needed}, patch)
-    return CellData(card, cases, split, report, prepared, meeting.preprocessing, tuple(rules), seconds)
+    return CellData(card, cases, split, report, prepared, meeting.preprocessing, rules, seconds)
+
+
+def prepare_checked(
+    card: DatasetCard,
+    cases: Mapping[str, Case],
+    report: CheckReport,
+    meeting: Meeting,
+    choice: InputChoice,
+    *,
+    cache: Path,
+    workers: int,
+) -> tuple[Cache, tuple[str, ...], float]:
+    """Prepare cases that passed the check; return the volumes, the rules it took so far, and the seconds.
+
+    Raises
+    ------
+    UserError
+        A header does not place its volume in the body, and the protocol does not allow that.
+    """
+    rules = (*meeting.rules, *placed(cases, allow=choice.allow_unplaced))
+    begin = time.perf_counter()
+    prepared = prepare(card, cases, report.facts, meeting.preprocessing, cache, workers=workers)
+    return prepared, rules, time.perf_counter() - begin

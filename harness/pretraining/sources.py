@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +11,8 @@ from harness.cards.model import ModelCard
 from harness.data.cache import Cache
 from harness.data.check import CaseFacts, CheckReport, check
 from harness.data.contract import InputChoice, Meeting, meet
-from harness.data.layouts import find_cases
-from harness.data.placement import placed
-from harness.data.preprocessing import prepare
-from harness.data.roots import data_root, marked
+from harness.data.layouts import locate_set
+from harness.data.opening import prepare_checked
 from harness.data.splits import ResolvedSplit, resolve
 from harness.errors import UserError, unknown_name
 from harness.pretraining.seen import Seen
@@ -195,8 +192,7 @@ def open_sources(
     held = _held_out(choice.held_out, [card.id for card, _ in cards])
     parts = []
     for found, folder in cards:
-        place = data_root(found, folder, root)
-        card, cases = marked(found, place), find_cases(found, place)
+        card, cases = locate_set(found, folder, root)
         for case in held[card.id]:
             if case not in cases:
                 raise unknown_name(f"case of {card.id}", case, cases, "held_out names the volumes to measure on.")
@@ -209,11 +205,10 @@ def open_sources(
         report = check(card, used, needed=(*train, *held_out), workers=workers, cache=cache)
         report.refuse()
         meeting = meet(base.contract, card, task.input_choice(input_choice, list(report.facts.values())))
-        headers = placed(used, allow=input_choice.allow_unplaced)
-        meeting = replace(meeting, rules=(*meeting.rules, *headers))
-        begin = time.perf_counter()
-        prepared = prepare(card, used, report.facts, meeting.preprocessing, cache, workers=workers)
-        seconds = time.perf_counter() - begin
+        prepared, rules, seconds = prepare_checked(
+            card, used, report, meeting, input_choice, cache=cache, workers=workers
+        )
+        meeting = replace(meeting, rules=rules)
         parts.append(Source(card, report, meeting, prepared, train, held_out, split, seconds))
     return Sources(parts, by_dataset=task.labelled)
 
