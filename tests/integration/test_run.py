@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import yaml
 from filelock import FileLock
 
 from harness.cli import main
 from harness.config import run_config
+from harness.errors import UserError
 from harness.records.verify import verify
 from harness.run import run
 
@@ -105,3 +108,16 @@ def test_a_second_process_is_turned_away(cell: list[str], capsys: pytest.Capture
         assert main(["run", *cell]) == 1
     assert "Another process is executing this run" in capsys.readouterr().err
     assert not (folder / "run.json").exists()
+
+
+def test_weights_are_not_chosen_by_cases_that_are_not_there(cell: list[str], synthetic: Path, tmp_path: Path) -> None:
+    cards = tmp_path / "cards"
+    shutil.copytree(synthetic, cards)
+    splits = cards / "synthetic" / "splits.yaml"
+    (split,) = yaml.safe_load(splits.read_text(encoding="utf-8"))
+    for of_parts in (split["parts"], split["sha256"]):
+        del of_parts["val"]
+    splits.write_text(yaml.safe_dump([split]), encoding="utf-8")
+    moved = [word.replace(str(synthetic), str(cards)) for word in cell]
+    with pytest.raises(UserError, match="no validation cases to choose by"):
+        run(run_config([*moved, "protocol.training.selection.rule=best_val"]))
