@@ -1,7 +1,8 @@
 """The hippocampus of MSD Task04 on two CPU cores: from-scratch networks, and one twin pretrained here.
 
-Run: ``python benchmarks/hippocampus.py --data FOLDER [--steps 3000] [--pretrain-steps 1500] [--seeds 3]``, with FOLDER
-as Task04_Hippocampus is unpacked (imagesTr, labelsTr). It goes through ``harness pretrain`` and ``harness run``.
+Run: ``python benchmarks/hippocampus.py --data FOLDER [--steps 3000] [--pretrain-steps 1500] [--seeds 3]
+[--set protocol.training.amp=bf16 ...]``, with FOLDER as Task04_Hippocampus is unpacked (imagesTr, labelsTr); what
+``--set`` names holds for every cell alike. It goes through ``harness pretrain`` and ``harness run``.
 Started again with the same numbers it goes on where it stopped: complete cells are not run twice, and a killed one is
 taken up again. The table is written after every cell, to ``<out>/hippocampus.md``; ``--records DIR`` also copies the
 records, without weights.
@@ -67,6 +68,7 @@ def cell(model: str, init: str, seed: int, cards: Path | None, arguments: argpar
         f"seed={seed}",
         f"protocol.training.steps={arguments.steps}",
         f"protocol.training.selection.every={max(1, min(500, arguments.steps // 4))}",
+        *arguments.set,
     ]
     if cards is not None:
         overrides.append(f"cards=['{cards.resolve()}']")
@@ -91,7 +93,8 @@ def report(held: dict[tuple[str, str], list[Run]], arguments: argparse.Namespace
         "# Hippocampus, from scratch and self-pretrained",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}; `benchmarks/hippocampus.py --data FOLDER --steps {arguments.steps} "
-        f"--pretrain-steps {arguments.pretrain_steps} --seeds {arguments.seeds}`; "
+        f"--pretrain-steps {arguments.pretrain_steps} --seeds {arguments.seeds}"
+        f"{' --set ' + ' '.join(arguments.set) if arguments.set else ''}`; "
         f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads; "
         f"{seconds / 3600:.2f} h of this call. Hours are wall.",
         "",
@@ -119,6 +122,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000, help="of every fine-tuning")
     parser.add_argument("--pretrain-steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--set", nargs="*", default=[], help="overrides of every fine-tuning")
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=MODELS)
     parser.add_argument("--records", type=Path, help="copy the records of complete cells here")
     arguments = parser.parse_args()
