@@ -19,7 +19,15 @@ from harness.errors import UserError
 from harness.files import atomic_path, file_sha256
 from harness.records.cases import CaseRow
 
-__all__ = ["PREDICTION_COLOUR", "REFERENCE_COLOUR", "choose", "hash_pictures", "write_slices"]
+__all__ = [
+    "PREDICTION_COLOUR",
+    "REFERENCE_COLOUR",
+    "choose",
+    "file_stem",
+    "grey_window",
+    "hash_pictures",
+    "write_slices",
+]
 
 # Blue and orange stay apart for every kind of colour blindness and on grey; in print the outlines differ in width too.
 REFERENCE_COLOUR = (86, 180, 233)
@@ -98,11 +106,11 @@ def write_slices(
     shapes = {np.shape(image), np.shape(reference), np.shape(prediction)}
     if len(shapes) != 1 or len(np.shape(image)) != 3:
         raise UserError(f"Pictures need three volumes of one shape; got {sorted(shapes)}.")
-    low, high = window or _percentiles(image)
+    low, high = window or grey_window(image)
     volumes = _upright([np.asarray(image), np.asarray(reference), np.asarray(prediction)], axcodes)
     steps = _steps(spacing, axcodes)
     panels = [_panel(volumes, axis, steps, (low, high)) for axis in (2, 1, 0)]  # axial, coronal, sagittal
-    path = folder / f"{_SAFE.sub('-', name).strip('.-') or 'case'}.png"
+    path = folder / f"{file_stem(name)}.png"
     with atomic_path(path) as temporary:
         # No metadata: a picture must be the same bytes twice, and say nothing about the machine.
         _beside(panels).save(temporary, format="PNG", optimize=True)
@@ -110,11 +118,23 @@ def write_slices(
 
 
 def hash_pictures(folder: Path) -> dict[str, str]:
-    """Return file name to SHA-256 of every picture in a folder, for `harness.records.build.assemble`."""
-    return {path.name: file_sha256(path) for path in sorted(folder.glob("*.png"))} if folder.is_dir() else {}
+    """Return file name to SHA-256 of every picture and volume in a folder, for `harness.records.build.assemble`."""
+    if not folder.is_dir():
+        return {}
+    return {path.name: file_sha256(path) for path in sorted([*folder.glob("*.png"), *folder.glob("*.nii.gz")])}
 
 
-def _percentiles(image: NDArray[Any]) -> tuple[float, float]:
+def file_stem(name: str) -> str:
+    """Make a name safe for a file: what is no letter, digit, ``.``, ``_`` or ``-`` becomes ``-``.
+
+    >>> file_stem("best_../a b")
+    'best_..-a-b'
+    """
+    return _SAFE.sub("-", name).strip(".-") or "case"
+
+
+def grey_window(image: NDArray[Any]) -> tuple[float, float]:
+    """Return the values to show as black and white: the 1st and 99th percentile of an image of shape (a, b, c)."""
     finite = np.asarray(image, np.float32)[:: max(1, image.shape[0] // 64)]
     low, high = (float(value) for value in np.percentile(finite, [1, 99]))
     return (low, high) if high > low else (low, low + 1.0)
