@@ -45,6 +45,7 @@ from harness.records.pictures import choose, hash_pictures, write_slices
 from harness.records.runfolder import RunFolder
 from harness.records.schema import Experiment
 from harness.records.store import write
+from harness.records.volumes import write_volumes
 from harness.resources import shipped
 from harness.scoring.definitions import definition
 from harness.training.evaluation import Scored
@@ -174,22 +175,20 @@ def _weights(card: ModelCard, file: Path | None, built: Built, network: nn.Modul
 
 
 def _draw_slices(folder: RunFolder, facts: Facts, rows: list[CaseRow]) -> None:
-    """Draw the best, median and worst case; only where the terms of the data allow images to be passed on."""
+    """Draw the best, median and worst case, and keep them small for a viewer, where the terms of the data allow it."""
     first = definition(facts.config.protocol.scoring.metrics[0])
     chosen = choose(rows, first.record_id, higher_is_better=first.higher_is_better)
     for role, case in chosen.items():
         files = facts.data.cases[case]
         image = read(files.images[0])
-        write_slices(
-            folder.record / "slices",
-            f"{role}_{case}",
+        shown = (
             image.data if image.data.ndim == 3 else image.data[..., 0],
             read_reference(files).labels,
             as_labels(read(folder.predictions / f"{case}.nii.gz")),
-            image.grid.spacing,
-            _picture_window(facts),
-            image.grid.axcodes,
         )
+        slices, name, window = folder.record / "slices", f"{role}_{case}", _picture_window(facts)
+        write_slices(slices, name, *shown, image.grid.spacing, window, image.grid.axcodes)
+        write_volumes(slices, name, *shown, image.grid, window)
 
 
 def _picture_window(facts: Facts) -> tuple[float, float] | None:
