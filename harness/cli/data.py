@@ -8,10 +8,16 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.run import add_config_arguments, overrides_of
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from harness.data.case import Case
+    from harness.data.volume import Volume
 
 __all__ = ["configure", "execute"]
 
@@ -151,11 +157,24 @@ def _check(arguments: argparse.Namespace) -> int:
 
     card, folder = dataset_card(arguments.id, arguments.cards)
     card, cases = locate_set(card, folder, arguments.root)
-    report = check(card, cases, workers=arguments.workers, cache=None if arguments.fresh else cache_folder())
+    pictures: dict[str, bytes] = {}
+
+    def keep_picture(case: Case, image: Volume, labels: NDArray[Any] | None) -> None:
+        from harness.data.page import draw
+
+        pictures[case.id] = draw(image, labels)
+
+    report = check(
+        card,
+        cases,
+        workers=arguments.workers,
+        cache=None if arguments.fresh else cache_folder(),
+        look=None if arguments.html is None else keep_picture,
+    )
     if arguments.html is not None:
         from harness.data.page import write_page
 
-        write_page(arguments.html, card, cases, report)
+        write_page(arguments.html, card, cases, report, pictures)
         sys.stderr.write(f"harness: wrote {arguments.html}\n")
     if arguments.json:
         sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")

@@ -13,7 +13,7 @@ from harness.data.case import Case
 from harness.data.checked import Checked, Found, case_key
 from harness.data.finding import Finding
 from harness.data.fingerprint import fingerprint
-from harness.data.inspection import CaseFacts, inspect_case
+from harness.data.inspection import CaseFacts, Look, inspect_case
 from harness.errors import UserError
 from harness.progress import track
 
@@ -76,6 +76,7 @@ def check(
     needed: Iterable[str] = (),
     workers: int = 1,
     cache: Path | None = None,
+    look: Look | None = None,
 ) -> CheckReport:
     """Open every file of every case once and compare what is there with the card and its splits.
 
@@ -92,6 +93,9 @@ def check(
         Threads; decompression and hashing run beside each other.
     cache : Path, optional
         Folder that remembers what was found in files by their size and time; unchanged files are not read again.
+    look : callable, optional
+        Is shown the first image and the labels of each case that is opened, in the thread that opened it, so that a
+        picture costs no second reading. Cases that are remembered are not opened for it.
 
     Returns
     -------
@@ -102,7 +106,7 @@ def check(
     memory = Checked(card, cache)
     findings = list(_against_splits(card, cases, frozenset(needed)))
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        results = pool.map(lambda case: _inspect(card, case, memory), cases.values())
+        results = pool.map(lambda case: _inspect(card, case, memory, look), cases.values())
         for case, (key, found) in zip(cases, track(results, f"check {card.id}", len(cases)), strict=True):
             memory.put(key, found)
             findings += found[1]
@@ -115,10 +119,10 @@ def check(
     return CheckReport(dataset=card.id, findings=tuple(findings), facts=facts)
 
 
-def _inspect(card: DatasetCard, case: Case, memory: Checked) -> tuple[str | None, Found]:
+def _inspect(card: DatasetCard, case: Case, memory: Checked, look: Look | None) -> tuple[str | None, Found]:
     """Return what is known of a case, from memory or by opening its files."""
     key = case_key(card, case)
-    return key, memory.get(key) or inspect_case(card, case)
+    return key, memory.get(key) or inspect_case(card, case, look)
 
 
 def _against_splits(card: DatasetCard, cases: Mapping[str, Case], needed: frozenset[str]) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,10 +19,12 @@ from harness.data.rules import against_anatomy, against_known_faults, against_ti
 from harness.errors import UserError
 from harness.grid import Grid
 
-__all__ = ["CaseFacts", "inspect_case"]
+__all__ = ["CaseFacts", "Look", "inspect_case"]
 
 SAME_AFFINE = 1e-3  # entries of two affines may differ by this much; files round them differently
 _BLOCK = 1 << 22
+# Gets to see a case that was opened: its first image, and its labels where it has some.
+Look = Callable[[Case, Volume, NDArray[Any] | None], None]
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,19 @@ class CaseFacts:
         )
 
 
-def inspect_case(card: DatasetCard, case: Case) -> tuple[CaseFacts | None, tuple[Finding, ...]]:
+def inspect_case(
+    card: DatasetCard, case: Case, look: Look | None = None
+) -> tuple[CaseFacts | None, tuple[Finding, ...]]:
     """Open each file of a case once and compare it with the card.
+
+    Parameters
+    ----------
+    card : DatasetCard
+        What should be there.
+    case : Case
+        The files.
+    look : callable, optional
+        Is shown the first image and the labels while they are in memory, if every file could be read.
 
     Returns
     -------
@@ -85,7 +98,7 @@ def inspect_case(card: DatasetCard, case: Case) -> tuple[CaseFacts | None, tuple
     """
     findings: list[Finding] = []
     grid: Grid | None = None
-    first: NDArray[Any] | None = None
+    first: Volume | None = None
     hashes: list[str] = []
     ranges: list[tuple[float, float]] = []
     for path in case.images:
@@ -98,8 +111,8 @@ def inspect_case(card: DatasetCard, case: Case) -> tuple[CaseFacts | None, tuple
         findings += _geometry(card, case, volume) if grid is None else _same_grid(case, volume.grid, grid, path.name)
         grid = grid or volume.grid
         channels = [volume.data] if volume.data.ndim == 3 else list(np.moveaxis(volume.data, 3, 0))
-        if first is None and card.tissues:
-            first = channels[0]
+        if first is None and (card.tissues or look is not None):
+            first = volume
         for channel in channels:
             low, high, strange = _range(channel)
             ranges.append((low, high))
@@ -114,6 +127,8 @@ def inspect_case(card: DatasetCard, case: Case) -> tuple[CaseFacts | None, tuple
     findings += wrong
     if len(hashes) < len(case.images) or grid is None or (case.label is not None and reference is None):
         return None, tuple(findings)
+    if look is not None and first is not None:
+        look(case, first, None if reference is None else reference.labels)
     facts = CaseFacts(
         shape=grid.shape,
         spacing=grid.spacing,
@@ -128,7 +143,7 @@ def inspect_case(card: DatasetCard, case: Case) -> tuple[CaseFacts | None, tuple
 
 
 def _inspect_reference(
-    card: DatasetCard, case: Case, grid: Grid | None, image: NDArray[Any] | None
+    card: DatasetCard, case: Case, grid: Grid | None, image: Volume | None
 ) -> tuple[Reference | None, dict[int, int], list[Finding]]:
     """Read the labels of a case once; ``grid`` and ``image`` are those of its first image, where that could be read."""
     if case.label is None:
@@ -144,8 +159,9 @@ def _inspect_reference(
     findings += against_anatomy(card, case.id, reference.labels, reference.grid, histogram)
     if grid is not None:
         findings += _same_grid(case, reference.grid, grid, case.label.name)
-    if image is not None and image.shape == reference.labels.shape:
-        findings += against_tissues(card.tissues, card, case.id, image, reference.labels)
+    if image is not None and image.grid.shape == reference.labels.shape:
+        channel = image.data if image.data.ndim == 3 else image.data[..., 0]
+        findings += against_tissues(card.tissues, card, case.id, channel, reference.labels)
     return reference, histogram, findings
 
 

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from harness.cards.dataset import DatasetCard
 from harness.data.case import Case
 from harness.data.check import CheckReport
-from harness.data.reading import read
+from harness.data.reading import Volume, read
 from harness.data.reference import read_reference
 from harness.errors import HarnessError
 from harness.files import write_text
 from harness.grid import GridSpec
 from harness.progress import track
 
-__all__ = ["thumbnail", "write_page"]
+__all__ = ["draw", "thumbnail", "write_page"]
 
 _SIDE = 160  # pixels of the longer side of a slice
 _COLOURS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178))
@@ -35,7 +35,13 @@ vertical-align:top}img{background:#000;image-rendering:pixelated}.error{color:#a
 code{overflow-wrap:anywhere}"""
 
 
-def write_page(path: Path, card: DatasetCard, cases: Mapping[str, Case], report: CheckReport) -> None:
+def write_page(
+    path: Path,
+    card: DatasetCard,
+    cases: Mapping[str, Case],
+    report: CheckReport,
+    pictures: Mapping[str, bytes] | None = None,
+) -> None:
     """Write the page, whole or not at all; HarnessError where it cannot be written.
 
     Parameters
@@ -45,11 +51,14 @@ def write_page(path: Path, card: DatasetCard, cases: Mapping[str, Case], report:
     card : DatasetCard
         What was checked.
     cases : mapping of str to Case
-        Every case, read once more for its picture; one that cannot be read has none.
+        Every case. One that cannot be read has no picture.
     report : CheckReport
         What was found.
+    pictures : mapping of str to bytes, optional
+        What `draw` made of cases while they were checked; the files of all others are read here.
     """
-    rows = [_row(cases[case], report) for case in track(sorted(cases), f"pictures of {card.id}")]
+    known = pictures or {}
+    rows = [_row(cases[case], report, known.get(case)) for case in track(sorted(cases), f"pictures of {card.id}")]
     findings = "".join(f'<li class="{one.level}">{one.level}: {html.escape(str(one))}</li>' for one in report.findings)
     verdict = f"{len(report.errors)} errors, {len(report.findings) - len(report.errors)} warnings"
     fingerprint = report.fingerprint() if report.facts else "none: no case could be read"
@@ -64,13 +73,13 @@ def write_page(path: Path, card: DatasetCard, cases: Mapping[str, Case], report:
     )
 
 
-def _row(case: Case, report: CheckReport) -> str:
+def _row(case: Case, report: CheckReport, picture: bytes | None) -> str:
     facts = report.facts.get(case.id)
     if facts is None:
         return f'<tr><td>{html.escape(case.id)}<td colspan="6" class="error">cannot be read; see above</tr>'
     try:
-        picture = base64.b64encode(thumbnail(case)).decode()
-        shown = f'<img alt="three slices of {html.escape(case.id)}" src="data:image/png;base64,{picture}">'
+        encoded = base64.b64encode(picture or thumbnail(case)).decode()
+        shown = f'<img alt="three slices of {html.escape(case.id)}" src="data:image/png;base64,{encoded}">'
     except HarnessError as error:
         shown = html.escape(str(error))
     cells = (
@@ -86,18 +95,30 @@ def _row(case: Case, report: CheckReport) -> str:
 
 
 def thumbnail(case: Case) -> bytes:
+    """Read a case and `draw` it; UserError where a file cannot be read."""
+    return draw(read(case.images[0]), read_reference(case).labels if case.label is not None else None)
+
+
+def draw(volume: Volume, labels: NDArray[Any] | None) -> bytes:
     """Draw three slices of a case side by side: axial, coronal, sagittal.
 
     The slices go through the middle of the labels, or of the scan without labels. Patient right is on the left side of
     the axial and coronal slice, front is on top of the axial one and on the left of the sagittal one, head is up.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan; of several channels the first is drawn.
+    labels : ndarray of int, shape (a, b, c), or None
+        Their outlines are drawn in colour. Labels of another shape, which the check reports, are left out.
 
     Returns
     -------
     bytes
         A PNG file.
     """
-    volume = read(case.images[0])
-    labels = read_reference(case).labels if case.label is not None else np.zeros(volume.grid.shape, np.uint8)
+    if labels is None or labels.shape != volume.grid.shape:
+        labels = np.zeros(volume.grid.shape, np.uint8)
     image = volume.data if volume.data.ndim == 3 else volume.data[..., 0]
     spec = GridSpec.plan(volume.grid, axcodes="LPI")  # rows and columns of a picture then run right, down, and so on
     grey = spec.apply(_grey(image), order="nearest", fill=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import nibabel
@@ -11,7 +12,8 @@ import pytest
 
 from harness.cli import main
 from harness.data import check as checking
-from harness.data import preprocessing
+from harness.data import preprocessing, reading
+from harness.data.nifti import read_nifti
 from harness.data.synthetic import write
 
 FIELDS = {
@@ -81,6 +83,17 @@ def test_a_check_writes_a_page(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert str(page) in said.err
 
 
+def test_no_file_is_opened_twice_for_a_page(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: Counter[Path] = Counter()
+    monkeypatch.setattr(reading, "read_nifti", lambda path: (opened.update([path]), read_nifti(path))[1])
+    pages = [tmp_path / name for name in ("seen.html", "remembered.html")]
+    assert run_check(folder, "--html", str(pages[0])) == 0
+    assert opened == dict.fromkeys((folder / "synthetic").rglob("*.nii.gz"), 1)
+    assert run_check(folder, "--html", str(pages[1])) == 0  # nothing is checked again, pictures need the files
+    assert opened == dict.fromkeys((folder / "synthetic").rglob("*.nii.gz"), 2)
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
 def test_a_check_that_finds_errors_still_writes_its_page_and_exits_with_2(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,7 +106,7 @@ def test_a_check_that_finds_errors_still_writes_its_page_and_exits_with_2(
 def test_files_that_did_not_change_are_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     inspect = checking.inspect_case
-    monkeypatch.setattr(checking, "inspect_case", lambda card, case: (opened.append(case.id), inspect(card, case))[1])
+    monkeypatch.setattr(checking, "inspect_case", lambda card, case, look: (opened.append(case.id), inspect(card, case, look))[1])
     assert run_check(folder) == 0
     assert sorted(opened) == ["case000", "case001", "case002"]
     assert run_check(folder) == 0

@@ -370,9 +370,9 @@ def test_unchanged_files_are_read_once(card, folder, monkeypatch):
     first = report(card, folder, cache=memory)
     inspected = []
 
-    def counting(card, case):
+    def counting(card, case, look):
         inspected.append(case.id)
-        return inspection.inspect_case(card, case)
+        return inspection.inspect_case(card, case, look)
 
     monkeypatch.setattr("harness.data.check.inspect_case", counting)
     assert report(card, folder, cache=memory) == first

@@ -49,6 +49,14 @@ def test_a_case_that_cannot_be_read_is_said_so(tmp_path):
     assert '<li class="error">error: case case001: image' in text
 
 
+def test_a_label_of_another_shape_is_reported_and_the_scan_drawn_without_it(tmp_path):
+    card = write(tmp_path, cases=3)
+    write_volume(tmp_path / "labels/case001.nii.gz", np.ones((3, 4, 5), np.uint8), Grid((3, 4, 5), np.eye(4)))
+    _, text = page(card, tmp_path)
+    assert text.count("<img") == 3
+    assert '<li class="error">error: case case001: shape of case001.nii.gz' in text
+
+
 def test_names_cannot_break_the_page(tmp_path):
     card = parse(DatasetCard, {**write(tmp_path, cases=3).model_dump(), "title": "<script>alert(1)</script>"}, "a test")
     for kind in ("images", "labels"):
