@@ -125,8 +125,10 @@ class RunConfig(_Where):
 
     model: str
     dataset: str
-    init: Literal["pretrained", "scratch", "released"] = Field(
-        default="pretrained", description="released: the published file with its own output layer, scored as it is"
+    init: Literal["pretrained", "scratch", "released", "other"] = Field(
+        default="pretrained",
+        description="released: the published file with its own output layer, scored as it is; other: no network at "
+        "all, for baseline.prior and baseline.threshold",
     )
     split: str | None = None
     fold: int = Field(default=0, ge=0)

@@ -31,6 +31,7 @@ from harness.training.objective import SegmentationLoss
 from harness.training.regions import Regions
 from harness.training.released import as_released
 from harness.training.segmentation import SegmentationTask
+from harness.training.zero_training import RuleEvaluator, look
 
 __all__ = ["run"]
 
@@ -51,6 +52,7 @@ def run(config: RunConfig) -> Path:
         The machine is at fault, another process holds the run, or it diverged.
     """
     config.protocol.refuse()
+    model_card(config.model, config.cards)[0].refuse_unsupported()
     with join(config.device) as world, claim_folder(config.out / config.cell, follow=not world.is_main) as folder:
         if world.agree(folder.is_complete):
             say(f"already complete: {folder.record}")
@@ -63,23 +65,24 @@ def _execute(config: RunConfig, folder: RunFolder, world: World) -> Path:
     protocol, workers = config.protocol, config.executor.workers
     released = config.init == "released"  # scored as it is: nothing is trained, and no training case is touched
     model, model_folder = model_card(config.model, config.cards)
+    model.refuse_start(config.init)
     card, card_folder = dataset_card(config.dataset, config.cards)
     meeting = meet(model.contract, card, protocol.input)
     with world.main_first():
-        weights = locate(model, model_folder, config.weights) if config.init != "scratch" else None
+        weights = locate(model, model_folder, config.weights) if config.init in ("pretrained", "released") else None
         data = open_cell(
             card,
             card_folder,
             meeting,
             protocol.input,
             Division(config.split, config.fold, config.label_fraction, config.subset_seed),
-            protocol.patches.size,
+            (1, 1, 1) if model.rule else protocol.patches.size,  # a rule sees whole scans and pads nothing
             scored_only=released,
             root=config.data_root,
             cache=cache_folder(config.cache),
             workers=workers,
         )
-    if protocol.training.selection.rule == "best_val" and not (data.split.val or released):
+    if protocol.training.selection.rule == "best_val" and not (data.split.val or released or model.rule):
         raise UserError(
             f"selection.rule is best_val, and the split {data.split.id} has no validation cases to choose by. Use "
             "protocol.training.selection.rule=last, or a split with a val part."
@@ -92,13 +95,17 @@ def _execute(config: RunConfig, folder: RunFolder, world: World) -> Path:
     regions = Regions.of(classes, data.cache.label_values) if sigmoid else None
     outputs = len(regions.members) if regions else len(data.card.labels)
     task = Task("published" if released else "segmentation", len(data.card.channels), outputs, protocol.patches.size)
-    built = build(model, task, protocol.network.get(model.adapter, {}), weights, answer=True)
+    if model.rule:  # no network: the training cases are looked at once
+        built, outcome = look(model.rule, data.cache, data.split.train)
+    else:
+        built = build(model, task, protocol.network.get(model.adapter, {}), weights, answer=True)
 
     numerics = Numerics(protocol.training, device)
-    evaluator = Evaluator(data.cache, data.cases, classes, protocol.patches.size, protocol.inference, device)
+    judge = RuleEvaluator if model.rule else Evaluator
+    evaluator = judge(data.cache, data.cases, classes, protocol.patches.size, protocol.inference, device)
     if released:
         outcome = as_released(built.network, numerics)
-    else:
+    elif not model.rule:
         patches = PatchSource(data.cache, data.split.train, protocol.patches, protocol.augmentation, config.seed)
         objective = SegmentationLoss(protocol.training.loss, protocol.inference.activation)
         validate = partial(evaluator.mean_dice, cases=data.split.val)

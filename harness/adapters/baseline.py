@@ -1,5 +1,8 @@
 """Reference networks without published weights: a plain residual U-Net and SegResNet, both as MONAI has them.
 
+The cards ``baseline.prior`` and ``baseline.threshold`` are of this family too, and no networks: see
+`harness.training.zero_training`.
+
 Rows from scratch that every pretrained number can be held against: a model whose pretrained arm does not beat a plain
 U-Net has gained nothing that matters.
 """
@@ -35,6 +38,8 @@ class Baseline(Adapter):
     def build(self, card: ModelCard, task: Task, options: Mapping[str, Any]) -> nn.Module:
         """Return a fresh network; see `Adapter.build`."""
         dropout = float(take_options(self.name, options, _OPTIONS)["dropout"])
+        if card.rule is not None:
+            raise UserError(f"{card.id} is a rule for whole scans and has no network. Run it with init=other.")
         facts = dict(card.architecture)
         kind = facts.pop("network")
         if task.kind == "classification":

@@ -104,8 +104,8 @@ def check(name: str, checkpoint: Path | None = None, cards: Iterable[Path] = ())
     if checkpoint is not None and len(chosen) > 1:
         raise UserError(f"{name} has {len(chosen)} cards: {', '.join(chosen)}. Say which one the file belongs to.")
     found = [model_card(one, folders) for one in chosen]
-    supported = [(card, folder) for card, folder in found if card.supported or len(found) == 1]
-    return [check_card(card, checkpoint, folder) for card, folder in supported]
+    networks = [(card, folder) for card, folder in found if (card.supported and not card.rule) or len(found) == 1]
+    return [check_card(card, checkpoint, folder) for card, folder in networks]
 
 
 def check_card(card: ModelCard, checkpoint: Path | None = None, folder: Path | None = None) -> Conformance:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.cards.base import Card, Fact
+from harness.errors import UserError
 
 __all__ = [
     "Checkpoint",
@@ -136,3 +137,33 @@ class ModelCard(Card):
     def variant(self) -> str:
         """The second half of the id."""
         return self.id.split(".")[1]
+
+    @property
+    def rule(self) -> str | None:
+        """What predicts where there is no network: ``mean_shape``, ``intensity_window``; None for every network."""
+        named = self.architecture.get("zero_training")
+        return None if named is None else str(named)
+
+    def refuse_start(self, init: str) -> None:
+        """Refuse a start that this card does not have: ``other`` is the start of what is no network, and its only one.
+
+        Raises
+        ------
+        UserError
+            A network should start from ``other``, or what is no network from anything else.
+        """
+        if (self.rule is not None) != (init == "other"):
+            said = "is a rule without weights or training" if self.rule else "is a network"
+            right = "init=other" if self.rule else "init=pretrained, scratch or released"
+            raise UserError(f"{self.id} {said}, so it cannot start as init={init}. Use {right}.")
+
+    def refuse_unsupported(self) -> None:
+        """Refuse a weight set that is only listed; to be asked before any data are touched.
+
+        Raises
+        ------
+        UserError
+            The card says that it is not supported, and why.
+        """
+        if not self.supported:
+            raise UserError(f"{self.id} is listed, not supported: {self.unsupported_reason}")

@@ -67,7 +67,7 @@ def spell_plan(made: Plan) -> str:
                 "(predicted; allocator and cuDNN come on top)",
             ]
         else:
-            lines.append("  network  unknown (see below)")
+            lines.append(f"  network  {'unknown (see below)' if recipe.problem else 'no network: nothing is trained'}")
         lines.append(
             f"  disk     checkpoints {_gb(recipe.checkpoint_bytes)} a cell, prepared data {_gb(recipe.prepared_bytes)}"
         )

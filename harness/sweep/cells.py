@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cards.dataset import DatasetCard
-from harness.cards.library import dataset_card
+from harness.cards.library import dataset_card, model_card
 from harness.config import RunConfig, compose, parse_run
 from harness.errors import UserError
 from harness.records.runfolder import RunFolder
@@ -79,6 +79,14 @@ def expand(overrides: Sequence[str], config_dir: Path | None = None, *, twins: b
             for config in _with_twin(parse_run(one), one) if twins else [parse_run(one)]:
                 cell = Cell(config)
                 cells.setdefault(cell.name, cell)
+    starts: dict[tuple[str, tuple[Path, ...]], set[str]] = {}
+    for cell in cells.values():
+        starts.setdefault((cell.config.model, tuple(cell.config.cards)), set()).add(cell.config.init)
+    for (name, folders), inits in starts.items():
+        card, _ = model_card(name, folders)
+        card.refuse_unsupported()
+        for init in sorted(inits):
+            card.refuse_start(init)
     return list(cells.values())
 
 

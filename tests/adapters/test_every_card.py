@@ -17,7 +17,7 @@ from harness.cli import main
 from harness.errors import UserError
 
 SMALL = 2_000_000  # parameters
-CARDS = [card for card in all_model_cards() if card.supported]
+CARDS = [card for card in all_model_cards() if card.supported and not card.rule]
 
 
 def networks() -> list[ModelCard]:
@@ -58,6 +58,14 @@ def test_what_is_not_supported_says_why() -> None:
     for card in cards:
         assert card.unsupported_reason
         with pytest.raises(UserError, match=rf"{card.id} is listed, not supported: "):
+            check_card(card)
+
+
+def test_what_is_no_network_says_how_to_run_it() -> None:
+    rules = [card for card in all_model_cards() if card.rule]
+    assert {card.id for card in rules} == {"baseline.prior", "baseline.threshold"}
+    for card in rules:
+        with pytest.raises(UserError, match=rf"{card.id} is a rule .*init=other"):
             check_card(card)
 
 
