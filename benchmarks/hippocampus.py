@@ -88,7 +88,20 @@ def row(name: str, init: str, runs: list[Run]) -> str:
     return "| " + " | ".join(map(str, [*cells, f"{hours:.2f}"])) + " |"
 
 
-def report(held: dict[tuple[str, str], list[Run]], arguments: argparse.Namespace, seconds: float) -> str:
+def starts(arguments: argparse.Namespace) -> dict[tuple[str, str], int]:
+    """Return how many seeds each row gets; the pretrained twin gets as many as its partner."""
+    rows: dict[tuple[str, str], int] = {}
+    for asked in arguments.models:
+        name, _, seeds = asked.partition(":")
+        if name not in MODELS:
+            raise SystemExit(f"{name} is none of {', '.join(MODELS)}")
+        rows[name, "scratch"] = int(seeds or arguments.seeds)
+    if (SELF, "scratch") in rows:
+        rows[SELF, "pretrained"] = rows[SELF, "scratch"]
+    return rows
+
+
+def report(held: dict[tuple[str, str], list[Run]], planned: int, arguments: argparse.Namespace, seconds: float) -> str:
     lines = [
         "# Hippocampus, from scratch and self-pretrained",
         "",
@@ -109,7 +122,6 @@ def report(held: dict[tuple[str, str], list[Run]], arguments: argparse.Namespace
     if pairs:
         metric = next(metric for metric in pairs[0][0].record.metrics if metric.id == DICE)
         lines += ["", f"Self-pretrained against its twin: {gain(pairs, metric).explanation}"]
-    planned = len(arguments.models) * arguments.seeds + (arguments.seeds if SELF in arguments.models else 0)
     done = sum(map(len, held.values()))
     lines += ["", f"{done} of {planned} cells are done." + ("" if done == planned else " The others were not run yet.")]
     return "\n".join(lines) + "\n"
@@ -123,18 +135,19 @@ def main() -> None:
     parser.add_argument("--pretrain-steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", nargs="*", default=[], help="overrides of every fine-tuning")
-    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--models", nargs="*", default=list(MODELS), help="NAME, or NAME:SEEDS where fewer fit")
     parser.add_argument("--records", type=Path, help="copy the records of complete cells here")
     arguments = parser.parse_args()
     begin = time.perf_counter()
-    cards = pretrained(arguments) if SELF in arguments.models else None
-    starts = [(name, "scratch") for name in arguments.models] + [(SELF, "pretrained")] * (SELF in arguments.models)
-    held: dict[tuple[str, str], list[Run]] = {start: [] for start in starts}
+    planned = starts(arguments)
+    cards = pretrained(arguments) if (SELF, "pretrained") in planned else None
+    held: dict[tuple[str, str], list[Run]] = {start: [] for start in planned}
     for seed in range(arguments.seeds):  # seed by seed, so that an early end leaves whole rows
-        for name, init in starts:
+        for name, init in (start for start, seeds in planned.items() if seed < seeds):
             folder = cell(name, init, seed, cards if name == SELF else None, arguments)
             held[name, init].append(Run(load(folder), folder))
-            write_text(arguments.out / "hippocampus.md", report(held, arguments, time.perf_counter() - begin))
+            table = report(held, sum(planned.values()), arguments, time.perf_counter() - begin)
+            write_text(arguments.out / "hippocampus.md", table)
             if arguments.records:
                 target = arguments.records / record_path(held[name, init][-1].record)
                 shutil.copytree(folder, target, dirs_exist_ok=True)
