@@ -60,18 +60,23 @@ def read_nifti(path: Path) -> Volume:
 
 def _content(path: Path) -> NDArray[np.uint8]:
     """Return the bytes of the file, decompressed."""
+    named = path.name.lower().endswith(".gz")
+    content: bytes | NDArray[np.uint8]
     try:
-        content = np.fromfile(path, np.uint8)
+        # numpy reads into memory that can be written to, which voxels must be; packed bytes need not
+        content = path.read_bytes() if named else np.fromfile(path, np.uint8)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}. Check the path and its permissions.") from error
-    packed, named = content[:2].tobytes() == _GZIP, path.name.lower().endswith(".gz")
+    if not len(content):
+        raise UserError(f"{path} is empty (0 bytes): it was never written or copied. Copy or download it again.")
+    packed = bytes(content[:2]) == _GZIP
     if packed != named:
         right = path.name.lower().removesuffix(".gz") + (".gz" if packed else "")
         raise UserError(
             f"{path} is {'' if packed else 'not '}compressed with gzip, which its name denies. "
             f"Rename it to {right}, or download it again if it is no NIfTI file at all."
         )
-    return _decompress(content.tobytes(), path) if packed else content
+    return content if isinstance(content, np.ndarray) else _decompress(content, path)
 
 
 def _decompress(content: bytes, path: Path) -> NDArray[np.uint8]:

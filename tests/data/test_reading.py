@@ -271,7 +271,7 @@ def overwrite(start, value):
 NIFTI_DAMAGE = {
     "cut off": (lambda c: c[:-10], r"ends after \d+ bytes .* announces \d+"),
     "no NIfTI": (lambda c: b"<!DOCTYPE html>" + c[15:], "does not begin like a NIfTI"),
-    "empty": (lambda c: b"", "does not begin like a NIfTI"),
+    "empty": (lambda c: b"", "does not begin like|is empty"),
     "only half a header": (lambda c: c[:200], "damaged"),
     "unknown type": (overwrite(70, np.int16(9999).tobytes()), "header .* cannot be read"),
     "colour": (overwrite(70, np.int16(128).tobytes() + np.int16(24).tobytes()), "RGB"),
@@ -324,6 +324,13 @@ def test_a_name_that_denies_the_compression_is_refused(tmp_path):
         read(tmp_path / "y.nii")
     with pytest.raises(UserError, match=r"not compressed .* Rename it to z\.nii,"):
         read(tmp_path / "z.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+def test_an_empty_file_is_called_empty(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"is empty \(0 bytes\)"):
+        read(tmp_path / name)
 
 
 def test_a_missing_file_and_an_unknown_format_are_refused(tmp_path):
