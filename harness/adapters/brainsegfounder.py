@@ -58,7 +58,7 @@ class BrainSegFounder(Adapter):
     """
 
     name = "brainsegfounder"
-    version = "1"
+    version = "2"
     output = r"^out\."
     stages = (r"\.patch_embed\.", r"\.layers1\.", r"\.layers2\.", r"\.layers3\.", r"\.layers4\.")
 

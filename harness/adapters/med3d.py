@@ -36,7 +36,7 @@ class Med3D(Adapter):
     """
 
     name = "med3d"
-    version = "1"
+    version = "2"
     output = r"^(decoder\.logits|conv_seg\.6|classifier)\."
     stages = (r"^(conv1|bn1)\.", r"^layer1\.", r"^layer2\.", r"^layer3\.", r"^layer4\.")
 

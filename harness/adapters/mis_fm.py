@@ -44,7 +44,7 @@ class MISFM(Adapter):
     """
 
     name = "mis_fm"
-    version = "1"
+    version = "2"
     output = _LOGITS.pattern
     stages = (
         r"^embeddings\.\d\.(proj|conv0)\.|^project\.|^encoder\.en_conv0\.",

@@ -29,7 +29,7 @@ class ModelsGenesis(Adapter):
     """
 
     name = "models_genesis"
-    version = "1"
+    version = "2"
     output = r"^(out_tr|dense_2)\."
     stages = (r"^down_tr64\.", r"^down_tr128\.", r"^down_tr256\.", r"^down_tr512\.")
 

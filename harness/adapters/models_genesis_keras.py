@@ -42,7 +42,7 @@ class ModelsGenesisKeras(Adapter):
     """The Keras file: arrays lie at ``model_weights/<layer>/<layer>/<weight>:0``, kernels as (x, y, z, in, out)."""
 
     name = "models_genesis_keras"
-    version = "1"
+    version = "2"
     output = ModelsGenesis.output
     stages = ModelsGenesis.stages
 

@@ -37,7 +37,7 @@ class ModelsGenesisNNUNet(Adapter):
     """
 
     name = "models_genesis_nnunet"
-    version = "1"
+    version = "2"
     output = r"^seg_outputs\."
     stages = tuple(rf"^conv_blocks_context\.{number}\." for number in range(6))
 
