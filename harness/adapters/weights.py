@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cards.model import ModelCard, Place, WeightFile
-from harness.checkpoints.archive import suffix_inside, unpack
+from harness.checkpoints.archive import ENDINGS, suffix_inside, unpack
 from harness.checkpoints.fetch import alone, download
 from harness.checkpoints.fetch_check import Expected, first_use, mismatch, note_first_use, note_path
 from harness.checkpoints.fetch_http import Source, UnavailableError, looks_like_page
 from harness.checkpoints.fetch_places import download_with_hub, google_drive, has_hub, huggingface, zenodo
 from harness.errors import HarnessError, UserError, unknown_name
-from harness.files import atomic_path
+from harness.files import atomic_path, file_sha256
 from harness.progress import say
 
 __all__ = ["Standing", "add", "fetch", "locate", "spell", "standing", "weights_folder"]
@@ -75,7 +75,7 @@ def locate(card: ModelCard, card_folder: Path, given: Path | None = None) -> Pat
     card_folder : Path
         Where the card lies; a place ``beside_card`` is relative to it.
     given : Path, optional
-        A file named by the user, taken as it is.
+        A file named by the user, taken as it is; the checkpoint in an archive is unpacked into the store.
 
     Returns
     -------
@@ -90,9 +90,7 @@ def locate(card: ModelCard, card_folder: Path, given: Path | None = None) -> Pat
         The card has no published file, the file is not here, or it is another file than the card describes.
     """
     if given is not None:
-        if not given.is_file():
-            raise UserError(f"There is no file at weights={given}. Check the path.")
-        return given
+        return _named(given, card)
     for file in _files(card):
         if (path := _here(file, card, card_folder)) is not None:
             return _verified(path, file, "found in place")
@@ -143,6 +141,8 @@ def fetch(card: ModelCard, card_folder: Path, name: str | None = None) -> Path:
 def add(card: ModelCard, source: Path, name: str | None = None, *, link: bool = False) -> Path:
     """Put a file that was downloaded by hand into the store, after checking it; copied, or linked to.
 
+    An archive around the checkpoint, where the card publishes the bare file, is unpacked.
+
     Raises
     ------
     UserError
@@ -150,6 +150,7 @@ def add(card: ModelCard, source: Path, name: str | None = None, *, link: bool = 
     HarnessError
         The store cannot be written to.
     """
+    _refuse_folder(source, f"harness weights add {card.id} ")
     if not source.is_file() or source.stat().st_size == 0:
         raise UserError(f"There is no file, or an empty one, at {source}. Check the path.")
     with source.open("rb") as stream:
@@ -159,23 +160,56 @@ def add(card: ModelCard, source: Path, name: str | None = None, *, link: bool = 
             )
     files = _chosen(card, name)
     file = next((file for file in files if file.name == source.name), files[0])
-    if wrong := mismatch(source, _expected(file)):
-        raise UserError(
-            f"{source} is not {file.name} of {card.id}: it {wrong}. Download it again. {_by_hand(card, [file])}"
-        )
+    wrong = mismatch(source, _expected(file))
+    bare = bool(wrong or not file.sha256) and not file.name.endswith(".zip")
+    packed = bare and suffix_inside(source) is not None
+    if wrong and not packed:
+        raise _another(source, file, card, wrong)
     target = weights_folder(card.id) / file.name
     if target.exists() or target.is_symlink():
         raise UserError(
             f"{target} is there already. `harness weights verify {card.id}` checks it; delete it to replace it."
         )
     note_path(target).unlink(missing_ok=True)  # of a file that was there before
-    if link:
+    if packed:
+        if link:
+            raise UserError(f"{source} is an archive: its checkpoint is unpacked, not linked to. Leave out --link.")
+        with atomic_path(target) as temporary:
+            unpack(source, temporary)
+            if wrong := mismatch(temporary, _expected(file)):
+                raise _another(source, file, card, f"holds a checkpoint that {wrong}")
+    elif link:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(source.resolve())
     else:
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
     return _verified(target, file, f"added from {source.name}")
+
+
+def _named(given: Path, card: ModelCard) -> Path:
+    _refuse_folder(given, "weights=")
+    if not given.is_file():
+        raise UserError(f"There is no file at weights={given}. Check the path.")
+    suffix = suffix_inside(given)
+    if suffix is None:
+        return given
+    # into the store, under a name of its own: a user's folder may be read-only and hold files of the same name
+    return _unpacked(given, weights_folder(card.id) / f"{given.stem}-{file_sha256(given)[:12]}{suffix}")
+
+
+def _refuse_folder(given: Path, command: str) -> None:
+    if not given.is_dir():
+        return
+    found = [path for depth in ("*", "*/*") for path in sorted(given.glob(depth)) if path.suffix in ENDINGS]
+    held = f"It holds {', '.join(map(str, found[:4]))}." if found else "It holds no checkpoint."
+    raise UserError(f"{given} is a folder, not a file of weights. {held} Name the file: {command}FILE.")
+
+
+def _another(source: Path, file: WeightFile, card: ModelCard, wrong: str) -> UserError:
+    return UserError(
+        f"{source} is not {file.name} of {card.id}: it {wrong}. Download it again. {_by_hand(card, [file])}"
+    )
 
 
 def _files(card: ModelCard) -> tuple[WeightFile, ...]:
@@ -222,15 +256,12 @@ def _verified(path: Path, file: WeightFile, origin: str) -> Path:
         )
     if file.sha256 is None and first_use(path) is None:
         note_first_use(path, origin)
-    return _unpacked(path)
-
-
-def _unpacked(path: Path) -> Path:
-    """Return the checkpoint inside a published archive, unpacked beside it once; any other file as it is."""
     suffix = suffix_inside(path)
-    if suffix is None:
-        return path
-    inside = path.with_name(path.name.removesuffix(".zip") + suffix)
+    return path if suffix is None else _unpacked(path, path.with_name(path.name.removesuffix(".zip") + suffix))
+
+
+def _unpacked(path: Path, inside: Path) -> Path:
+    """Return ``inside``, to which the checkpoint in an archive is unpacked once."""
     with alone(inside):
         noted = first_use(inside) if inside.is_file() else None
         if noted is None or mismatch(inside, Expected(noted.bytes, noted.sha256)) is not None:

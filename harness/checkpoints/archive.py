@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 from harness.errors import HarnessError, UserError
 from harness.files import atomic_path
 
-__all__ = ["suffix_inside", "unpack"]
+__all__ = ["ENDINGS", "suffix_inside", "unpack"]
 
-_SUFFIXES = (".pt", ".pth", ".safetensors", ".h5", ".model")
+ENDINGS = (".pt", ".pth", ".safetensors", ".h5", ".model")
+"""How the names of checkpoint files end."""
+
 _LARGEST_RATIO = 100
 """Weights hardly compress; what grows a hundredfold is not weights."""
 
@@ -48,7 +50,7 @@ def unpack(archive: Path, target: Path) -> None:
         found = _member(archive)
         if found is None:
             raise UserError(
-                f"{archive} holds no file called {', '.join('*' + one for one in _SUFFIXES)}. Unpack it by hand."
+                f"{archive} holds no file called {', '.join('*' + one for one in ENDINGS)}. Unpack it by hand."
             )
         _refuse_odd(archive, found)
         with (
@@ -69,7 +71,7 @@ def unpack(archive: Path, target: Path) -> None:
 def _member(archive: Path) -> zipfile.ZipInfo | None:
     with zipfile.ZipFile(archive) as opened:
         inside = [one for one in opened.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
-    found = [one for one in inside if PurePosixPath(one.filename).suffix in _SUFFIXES]
+    found = [one for one in inside if PurePosixPath(one.filename).suffix in ENDINGS]
     if len(found) > 1:
         names = ", ".join(one.filename for one in found[:4])
         raise UserError(

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.checkpoints.archive import suffix_inside
 from harness.errors import UserError
 
 __all__ = ["RawCheckpoint", "read"]
@@ -120,6 +121,11 @@ def _read_torch(path: Path, mapped: bool) -> Any:
             "it in a process without network and keeps its tensors."
         ) from error
     except _DAMAGED as error:
+        if suffix_inside(path) is not None:
+            raise UserError(
+                f"{path} is an archive around a checkpoint. Unpack it, or give it to `harness weights add MODEL FILE` "
+                "or weights=FILE, which do so."
+            ) from error
         what = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UserError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: {what}. "

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.adapters.weights import locate, weights_folder
+from harness.adapters.weights import add, locate, weights_folder
 from harness.cards.library import model_card
-from harness.cards.model import Checkpoint, WeightFile
+from harness.cards.model import Checkpoint, ModelCard, WeightFile
 from harness.checkpoints.archive import suffix_inside, unpack
+from harness.checkpoints.reading import read
 from harness.errors import UserError
+from harness.files import sha256_hex
 
 BYTES = random.Random(0).randbytes(70_000)
 
@@ -88,3 +90,62 @@ def test_a_published_archive_is_unpacked_once_and_again_when_the_file_was_change
     assert "unpacking" not in capsys.readouterr().err
     inside.write_bytes(b"other")
     assert locate(card, tmp_path).read_bytes() == BYTES
+
+
+def publishing(**facts: object) -> ModelCard:
+    layout = Checkpoint(files=(WeightFile(name="w.pt", **facts),))  # type: ignore[arg-type]
+    return model_card("models_genesis.narrow8")[0].model_copy(update={"checkpoint": layout})
+
+
+def test_an_archive_named_by_hand_is_unpacked_into_the_store_and_nothing_beside_it_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path / "store"))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "best.pt").write_bytes(b"another file of mine")
+    archive = pack(mine / "best.zip", epoch9__best_pt=BYTES)
+    mine.chmod(0o500)
+    card = publishing()
+    inside = locate(card, tmp_path, archive)
+    assert inside.parent == weights_folder(card.id)
+    assert inside.read_bytes() == BYTES
+    assert locate(card, tmp_path, archive) == inside
+    assert {path.name: path.read_bytes() for path in mine.iterdir() if path != archive} == {
+        "best.pt": b"another file of mine"
+    }
+    mine.chmod(0o700)
+    pack(archive, best_pt=BYTES[::-1])  # another archive of the same name
+    assert locate(card, tmp_path, archive).read_bytes() == BYTES[::-1]
+    with pytest.raises(UserError, match=r"best.zip is an archive around a checkpoint.*weights=FILE"):
+        read(archive)
+    with pytest.raises(UserError, match=r"holds 2 checkpoints.*name one with weights=FILE"):
+        locate(card, tmp_path, pack(tmp_path / "two.zip", a_pt=BYTES, b_pt=BYTES))
+
+
+def test_an_archive_that_is_added_is_unpacked_and_its_checkpoint_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path / "store"))
+    archive = pack(tmp_path / "download.zip", deep__w_pt=BYTES)
+    card = publishing(bytes=len(BYTES), sha256=sha256_hex(BYTES))
+    other = publishing(bytes=len(BYTES), sha256="0" * 64)
+    with pytest.raises(UserError, match=r"download.zip is not w.pt .* it holds a checkpoint that hashes to"):
+        add(other, archive)
+    with pytest.raises(UserError, match="is unpacked, not linked to"):
+        add(card, archive, link=True)
+    assert not (weights_folder(card.id) / "w.pt").exists()
+    assert add(card, archive).read_bytes() == BYTES
+    assert locate(card, tmp_path) == weights_folder(card.id) / "w.pt"
+
+
+def test_a_folder_is_refused_with_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "run" / "deep").mkdir(parents=True)
+    (tmp_path / "run" / "deep" / "w.pt").write_bytes(BYTES)
+    with pytest.raises(UserError, match=r"run is a folder.*It holds .*deep/w.pt. Name the file: weights=FILE"):
+        locate(publishing(), tmp_path, tmp_path / "run")
+    with pytest.raises(UserError, match=r"deep/w.pt. Name the file: harness weights add models_genesis.narrow8 FILE"):
+        add(publishing(), tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="It holds no checkpoint"):
+        locate(publishing(), tmp_path, tmp_path / "empty")
