@@ -152,6 +152,7 @@ def trained(run: Path, cards: Sequence[Path] = (), device_name: str = "auto", we
     config = RunConfig.model_validate({**science, "cards": list(cards)})
     protocol = config.protocol
     model, model_folder = model_card(config.model, cards)
+    model.refuse_unsupported()
     data, _ = dataset_card(config.dataset, cards)
     device = choose_device(device_name)
     use_determinism(protocol.training.deterministic, device)

@@ -75,8 +75,7 @@ def build(
         The card is listed as not supported, the task's patch is of no legal size, the file cannot be read, is of
         another architecture than the card says, or does not fill the network.
     """
-    if not card.supported:
-        raise UserError(f"{card.id} is listed, not supported: {card.unsupported_reason}")
+    card.refuse_unsupported()
     _refuse_illegal_size(card, task)
     family = adapter(card.adapter)
     task = replace(task, options=dict(options))

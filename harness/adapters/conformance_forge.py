@@ -107,8 +107,7 @@ def subject(card: ModelCard, folder: Path) -> Subject:
     UserError
         The network takes no size up to the published patch.
     """
-    if not card.supported:
-        raise UserError(f"{card.id} is listed, not supported: {card.unsupported_reason}")
+    card.refuse_unsupported()
     if card.checkpoint is None:
         card = card.model_copy(update={"checkpoint": Checkpoint(files=(WeightFile(name="forged.pt"),))})
     family, channels = adapter(card.adapter), len(card.contract.channels)
