@@ -106,7 +106,9 @@ def test_a_check_that_finds_errors_still_writes_its_page_and_exits_with_2(
 def test_files_that_did_not_change_are_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     inspect = checking.inspect_case
-    monkeypatch.setattr(checking, "inspect_case", lambda card, case, look: (opened.append(case.id), inspect(card, case, look))[1])
+    monkeypatch.setattr(
+        checking, "inspect_case", lambda card, case, look: (opened.append(case.id), inspect(card, case, look))[1]
+    )
     assert run_check(folder) == 0
     assert sorted(opened) == ["case000", "case001", "case002"]
     assert run_check(folder) == 0
