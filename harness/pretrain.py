@@ -25,7 +25,7 @@ from harness.progress import say
 from harness.recording.pretext import Parent, PretrainFacts, write_pretrain_record
 from harness.records.runfolder import RunFolder, claim_folder
 from harness.training.device import Numerics, set_up
-from harness.training.distributed import World, join
+from harness.training.distributed import World, join, sum_over_ranks
 from harness.training.loop import fit
 
 __all__ = ["Pretrained", "pretrain"]
@@ -61,6 +61,7 @@ def pretrain(config: PretrainConfig) -> Pretrained:
         The machine is at fault, another process holds the run, or it diverged.
     """
     base, _ = model_card(config.model, config.cards)
+    base.refuse_unsupported()
     made = check_name(base, config.name)
     parent = _parent(config, base)
     with join(config.device) as world, claim_folder(config.out / config.cell, follow=not world.is_main) as folder:
@@ -90,6 +91,7 @@ def _parent(config: PretrainConfig, base: ModelCard) -> Parent | None:
             raise UserError("weights= names the file of the weights to go on from. Say parent=MODEL, too: whose it is.")
         return None
     card, home = model_card(config.parent, config.cards)
+    card.refuse_unsupported()
     if card.family != base.family or card.checkpoint is None:
         raise UserError(
             f"parent={config.parent} cannot start {base.id}: it must be of the family {base.family} and have a file."
@@ -116,7 +118,7 @@ def _execute(config: PretrainConfig, base: ModelCard, parent: Parent | None, fol
     device, seeds = set_up(config.device, config.threads, config.training.deterministic, config.seed)
     settings = recipe.completed(config.recipe, [card for card, _ in cards])
     task = make_task(settings, sources.volumes, sources.train, sources.held_out, config.seed)
-    task.workers = workers
+    task.workers, task.over_ranks = workers, sum_over_ranks
     if parent is None:
         network = task.network(base, config.network)
     else:  # the parent's file is read as the parent's card says it lies on disk

@@ -24,7 +24,7 @@ from harness.cards.base import Fact
 from harness.cards.model import ModelCard
 from harness.errors import UserError
 from harness.networks.swin_unetr import DIVISOR, SwinSSL
-from harness.pretraining.contrastive import nt_xent
+from harness.pretraining.contrastive import grouped_nt_xent
 from harness.pretraining.corruption import RandBlockDrop, two_views
 from harness.pretraining.cubes import Cubes, CubeSampler
 from harness.pretraining.probe import labelled_cells, linear_probe, untrained
@@ -50,6 +50,11 @@ class BrainSegFounder(Fact):
     smallest_block: Share = 0.05
     largest_block: Share = 0.25
     temperature: float = Field(default=0.5, gt=0)
+    contrasted: int | None = Field(
+        default=None,
+        gt=0,
+        description="most scans whose crops are told apart; null: all of a batch. Published: those of one GPU, 2",
+    )
     rotation_weight: float = Field(default=1.0, ge=0)
     contrastive_weight: float = Field(default=1.0, ge=0)
     reconstruction_weight: float = Field(default=1.0, ge=0)
@@ -90,8 +95,18 @@ class BrainSegFounderTask(PretextTask):
                 f"Crops of {size} do not serve: the last two sides must be equal (they are turned), every side a "
                 f"multiple of {DIVISOR}, and one more than {DIVISOR}. The published size is (96, 96, 96)."
             )
-        if settings.batch * settings.crops < 2:
-            raise UserError("Contrastive coding needs at least two crops in a batch. Raise batch or crops.")
+        together = min(settings.contrasted or settings.batch, settings.batch)
+        if together * settings.crops < 2:
+            raise UserError(
+                "Contrastive coding needs at least two crops to tell apart. Raise batch, contrasted or crops."
+            )
+        if settings.batch % together:
+            raise UserError(
+                f"A batch of {settings.batch} scans cannot be told apart in groups of {together}. Choose a batch that "
+                "is a multiple of recipe.contrasted."
+            )
+        self._views = 2 * together * settings.crops
+        super().__init__()
         train, held_out = train_and_held_out(volumes, train, held_out)
         self.settings, self._volumes, self._seed = settings, volumes, seed
         self._train = CubeSampler(volumes, train, settings.cubes)
@@ -146,7 +161,7 @@ class BrainSegFounderTask(PretextTask):
         turns, embeddings, restored = answer
         return (
             F.cross_entropy(turns.float(), batch["rotation"]),
-            nt_xent(torch.cat([embeddings[0::2], embeddings[1::2]]), self.settings.temperature),
+            grouped_nt_xent(embeddings, self._views, self.settings.temperature),
             F.l1_loss(restored.float(), batch["target"]),
         )
 
@@ -176,7 +191,7 @@ class BrainSegFounderTask(PretextTask):
             "rotation_accuracy": float(np.mean(hits)),
             "rotation_accuracy_chance": 0.25,
             "contrastive": float(contrastive),
-            "contrastive_chance": math.log(2 * self.settings.batch * self.settings.crops - 1),
+            "contrastive_chance": math.log(self._views - 1),
             "l1": float(restored),
             "l1_identity": (image - target).abs().mean().item(),
             "l1_constant": (target - target.median()).abs().mean().item(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,12 @@ __all__ = ["class_scores", "fusion_loss"]
 _SMOOTHING = 1e-5
 
 
-def fusion_loss(logits: Tensor | Sequence[Tensor], classes: Tensor, num_classes: int) -> Tensor:
+def fusion_loss(
+    logits: Tensor | Sequence[Tensor],
+    classes: Tensor,
+    num_classes: int,
+    over_ranks: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Return the mean of soft Dice loss and cross entropy, over all classes.
 
     Parameters
@@ -23,6 +28,8 @@ def fusion_loss(logits: Tensor | Sequence[Tensor], classes: Tensor, num_classes:
         the cells of the coarse grid.
     classes : Tensor of shape (batch, a, b, c), int64
     num_classes : int
+    over_ranks : callable, optional
+        Adds the sums of Dice up over the processes that each see a part of the batch.
 
     Notes
     -----
@@ -35,16 +42,17 @@ def fusion_loss(logits: Tensor | Sequence[Tensor], classes: Tensor, num_classes:
     for weight, scale in zip(weights, scales, strict=True):
         a, b, c = scale.shape[2:]
         target = full if scale.shape == full.shape else F.adaptive_avg_pool3d(full, (a, b, c))
-        losses.append(weight * _one(scale.float(), target))
+        losses.append(weight * _one(scale.float(), target, over_ranks))
     return torch.stack(losses).sum() / sum(weights)
 
 
-def _one(logits: Tensor, target: Tensor) -> Tensor:
+def _one(logits: Tensor, target: Tensor, over_ranks: Callable[[Tensor], Tensor] | None) -> Tensor:
     log_shares = F.log_softmax(logits, dim=1)
     entropy = -(target * log_shares).sum(dim=1).mean()
     shares = log_shares.exp()
     axes = (0, 2, 3, 4)
-    overlap, total = (shares * target).sum(axes), shares.sum(axes) + target.sum(axes)
+    sums = torch.stack([(shares * target).sum(axes), shares.sum(axes) + target.sum(axes)])
+    overlap, total = sums if over_ranks is None else over_ranks(sums)
     dice = (2 * overlap + _SMOOTHING) / (total + _SMOOTHING)
     return (1 - dice.mean() + entropy) / 2
 

@@ -91,6 +91,7 @@ class GenesisTask(PretextTask):
                 f"Cubes of {settings.cubes.size} voxels are too small: shuffling windows measure up to a tenth of a "
                 f"side, so every side needs at least {SMALLEST_SIDE} voxels. Choose a larger cubes.size."
             )
+        super().__init__()
         train, held_out = train_and_held_out(volumes, train, held_out)
         self.settings = settings
         self._seed = seed

@@ -82,6 +82,7 @@ class Med3DTask(PretextTask):
     def __init__(
         self, volumes: Volumes, train: Iterable[str], held_out: Iterable[str], settings: Med3D, seed: int
     ) -> None:
+        super().__init__()
         train, held_out = train_and_held_out(volumes, train, held_out)
         self.settings = settings
         self._volumes, self._seed = volumes, seed

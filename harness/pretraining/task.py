@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,9 @@ class PretextTask(abc.ABC):
         Share of the encoder's parameters that came from the parent's file; 0 from scratch. Set by `network`.
     workers : int
         Threads that prepare batches ahead; the batches are the same with any number.
+    over_ranks : callable
+        Adds a tensor up over all processes that train together, with gradients, for a loss that is a ratio of sums
+        over the whole batch. Alone there is nothing to add.
     """
 
     name: ClassVar[str]
@@ -64,6 +67,9 @@ class PretextTask(abc.ABC):
     second_stage: ClassVar[bool] = False
     inherited: float = 0.0
     workers: int = 0
+
+    def __init__(self) -> None:
+        self.over_ranks: Callable[[Tensor], Tensor] = alone
 
     @staticmethod
     def completed(content: Mapping[str, Any], datasets: Sequence[DatasetCard]) -> dict[str, Any]:
@@ -140,6 +146,11 @@ class PretextTask(abc.ABC):
     def batches(self, start: int, stop: int) -> Iterator[Mapping[str, Tensor]]:
         """Yield the batch of every step in ``range(start, stop)``, in order."""
         return ahead(self.batch, start, stop, self.workers)
+
+
+def alone(tensor: Tensor) -> Tensor:
+    """Return the tensor: the sum over the one process there is."""
+    return tensor
 
 
 @contextmanager

@@ -91,6 +91,7 @@ class _FusionTask(PretextTask):
     def __init__(
         self, volumes: Volumes, train: Iterable[str], held_out: Iterable[str], settings: _Fusion, seed: int
     ) -> None:
+        super().__init__()
         train, held_out = train_and_held_out(volumes, train, held_out)
         for purpose, ids in (("train on", train), ("hold out", held_out)):
             if len(ids) < self.fewest:
@@ -135,7 +136,7 @@ class _FusionTask(PretextTask):
 
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the mean of Dice loss and cross entropy over all classes, at every scale the network answers."""
-        return fusion_loss(network(batch["image"]), batch["label"], self.chosen.highest + 1)
+        return fusion_loss(network(batch["image"]), batch["label"], self.chosen.highest + 1, self.over_ranks)
 
     def evaluate(self, network: nn.Module, device: torch.device | str) -> dict[str, float]:
         """Return scores on fused held-out volumes.

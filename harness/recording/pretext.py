@@ -21,6 +21,7 @@ from harness.pretraining.seen import contamination
 from harness.pretraining.sources import Sources
 from harness.pretraining.task import PretextTask
 from harness.recording.shared import (
+    batch_norm_words,
     cost,
     deterministic_flags,
     intensity,
@@ -203,6 +204,7 @@ def _protocol(facts: PretrainFacts) -> fields.Protocol:
         samples_seen=facts.outcome.steps * facts.task.samples,
         selection=fields.Selection(rule=training.selection.rule, configurations_tried=1),
         inference=None,
+        batch_norm=batch_norm_words(facts.built.network, training, facts.outcome),
     )
 
 
