@@ -19,7 +19,12 @@ __all__ = ["Cell", "Gain", "Side", "figures", "gain", "group"]
 
 _FEWEST_CASES: Final = 2
 _FEW_CASES: Final = 20  # below this many, sets of cases cannot tell two good methods apart (see the method page)
-_STARTS: Final = {"scratch": "From scratch", "pretrained": "Pretrained", "released": "As released"}
+_STARTS: Final = {
+    "scratch": "From scratch",
+    "pretrained": "Pretrained",
+    "released": "As released",
+    "other": "Nothing trained",  # of the runs that count, only rules without a network start so
+}
 _ORDER: Final = {"pretrained": 0, "released": 1, "other": 2, "scratch": 3}
 
 
@@ -65,9 +70,7 @@ class Side:
     @property
     def name(self) -> str:
         """The start in words."""
-        return {"scratch": "From scratch", "pretrained": "Pretrained", "released": "As released"}.get(
-            self.init, self.init
-        )
+        return _STARTS.get(self.init, self.init)
 
     @property
     def mean(self) -> float | None:
@@ -126,6 +129,8 @@ class Cell:
     @property
     def sentence(self) -> str:
         """What the twins say, in words and numbers that a reader can repeat."""
+        if self.first.kind == "zero_training_baseline":
+            return "A rule that trains nothing: the floor that every network on this data set has to clear."
         return _sentence(self.gain, self.metric, self.side("pretrained"), self.side("scratch"))
 
 

@@ -13,6 +13,7 @@ import pytest
 from harness.cli import main
 from harness.config import run_config
 from harness.errors import UserError
+from harness.leaderboard import build
 from harness.records.verify import verify
 from harness.run import run
 from harness.sweep import expand
@@ -38,6 +39,12 @@ def test_a_rule_leaves_a_record_that_verifies(rule: str, cell: list[str], synthe
     assert record["metrics"][0]["value"] > 0.1
     verdict = verify(folder, rescore=True, full=True, cards=[synthetic], data_root=synthetic / "synthetic")
     assert verdict.ok, verdict.findings
+    first_page = build([tmp_path / "runs"], tmp_path / "board", cards=[synthetic])
+    (cell_page,) = (first_page.parent / "cells").glob("*.html")
+    assert "A rule that trains nothing: the floor" in cell_page.read_text(encoding="utf-8")
+    run_page = (first_page.parent / "runs" / record["run_id"] / "index.html").read_text(encoding="utf-8")
+    assert "Rule without training, without weights, protocol smoke" in run_page
+    assert f"baseline.{rule}" in (first_page.parent / "runs.html").read_text(encoding="utf-8")
 
 
 def test_only_the_training_cases_are_looked_at(cell: list[str], synthetic: Path, tmp_path: Path) -> None:
