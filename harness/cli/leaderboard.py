@@ -27,6 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         )
     for action in (build, serve, check):
         action.add_argument("--out", type=Path, default=Path("results/board"), help="where the board is")
+    for action in (build, serve):
+        action.add_argument(
+            "--viewer",
+            action="store_true",
+            help="also show volumes with NiiVue (fetched once), where the data allow it",
+        )
     serve.add_argument("--port", type=int, default=8000)
     export.add_argument("--to", choices=_FORMATS, required=True)
     export.add_argument("--what", choices=["claims", "runs", "cells"], default="claims", help="which table")
@@ -45,14 +51,15 @@ def execute(arguments: argparse.Namespace) -> int:
 def _build(arguments: argparse.Namespace) -> int:
     from harness.leaderboard import build
 
-    sys.stdout.write(f"{build(arguments.runs, arguments.out, cards=arguments.cards)}\n")
+    page = build(arguments.runs, arguments.out, cards=arguments.cards, viewer=arguments.viewer)
+    sys.stdout.write(f"{page}\n")
     return 0
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     from harness.leaderboard.serve import serve
 
-    serve(arguments.runs, arguments.out, arguments.port, arguments.cards)
+    serve(arguments.runs, arguments.out, arguments.port, arguments.cards, viewer=arguments.viewer)
     return 0
 
 

@@ -54,16 +54,23 @@ class Board:
     datasets: frozenset[str]
     standing: dict[str, str] = field(default_factory=dict)
     cards: tuple[Path, ...] = ()
+    viewer: bool = False
 
     @classmethod
-    def gather(cls, runs: Sequence[Path], cards: Sequence[Path] = ()) -> Board:
+    def gather(cls, runs: Sequence[Path], cards: Sequence[Path] = (), *, viewer: bool = False) -> Board:
         """Search the folders of runs, and read claims, the names of cards, and objections to records."""
         found, broken = find(runs)
         became: dict[str, str] = {}
         for top in runs:
             became |= standing(objections(top))
         return cls(
-            tuple(found), tuple(broken), claims().results, frozenset(index("dataset", cards)), became, tuple(cards)
+            tuple(found),
+            tuple(broken),
+            claims().results,
+            frozenset(index("dataset", cards)),
+            became,
+            tuple(cards),
+            viewer,
         )
 
     @property
@@ -83,7 +90,7 @@ class Held:
 
 def study(board: Board, folder: Path | None = None, workers: int | None = None) -> Held:
     """Verify every record, compare cells and claims; write the pages of runs and cells where a folder is given."""
-    press = Press(folder, board.counts, workers or processors(), board.cards)
+    press = Press(folder, board.counts, workers or processors(), board.cards, board.viewer)
     published = publish_runs(board.found, board.standing, press)
     cells = publish_cells(published.runs, published.folders, press)
     ledger = lines(board.claims, standings(board.claims, published.runs, published.folders, board.datasets))

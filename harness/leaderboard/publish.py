@@ -59,17 +59,20 @@ class Press:
         Processes.
     cards : tuple of Path
         Folders of the user's own cards.
+    viewer : bool
+        Whether the board has a viewer for volumes.
     """
 
     folder: Path | None
     counts: dict[str, str]
     workers: int = 1
     cards: tuple[Path, ...] = ()
+    viewer: bool = False
 
     def run_page(self, data: RunData, summary: RunSummary) -> None:
         """Write the page of a run."""
         if self.folder is not None:
-            write_run_page(data, summary, self.folder, self.counts)
+            write_run_page(data, summary, self.folder, self.counts, viewer=self.viewer, cards=self.cards)
 
     def remove(self, summary: RunSummary) -> None:
         """Take the page of a run away again."""

@@ -17,6 +17,7 @@ from harness.records.opened import Opened, open_record
 from harness.records.schema import Metric, Record
 from harness.records.verification import Verification
 from harness.records.verify import verify_opened
+from harness.records.volumes import find_volumes
 
 __all__ = ["FILES", "RunData", "read_run", "said"]
 
@@ -78,6 +79,13 @@ class RunData:
         folder = self.opened.folder / "slices"
         return tuple(name for name in sorted(self.record.pictures) if _is_picture(folder / name))
 
+    @cached_property
+    def volumes(self) -> dict[str, tuple[str, str, str]]:
+        """Case name to the files of its volumes in ``slices/``, where the record names all three and they are there."""
+        folder = self.opened.folder / "slices"
+        there = [name for name in self.record.pictures if name.endswith(".nii.gz") and _is_file(folder / name)]
+        return find_volumes(there)
+
 
 def read_run(folder: Path, cards: Iterable[Path] = ()) -> RunData:
     """Read and verify one record folder, by the shipped cards and those in the folders ``cards``.
@@ -101,9 +109,14 @@ def said(verification: Verification) -> str:
     return "; ".join(found[:_SHOWN_ERRORS]) + more
 
 
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; it may be withheld, and a link could point at anything on this machine."""
+    return path.is_file() and not path.is_symlink() and not path.parent.is_symlink()
+
+
 def _is_picture(path: Path) -> bool:
-    if path.suffix != ".png" or not path.is_file() or path.is_symlink() or path.parent.is_symlink():
-        return False  # a picture may be withheld, and a link could point at anything on this machine
+    if path.suffix != ".png" or not _is_file(path):
+        return False
     with path.open("rb") as stream:
         return stream.read(8) == b"\x89PNG\r\n\x1a\n"
 

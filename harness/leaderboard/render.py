@@ -16,7 +16,7 @@ from harness.leaderboard.metricpage import examples
 from harness.leaderboard.text import clean, escaped, number, safe_url, signed
 from harness.leaderboard.words import EVIDENCE, Word, word
 
-__all__ = ["CSP", "NAVIGATION", "STATIC", "evidence_title", "render"]
+__all__ = ["CSP", "NAVIGATION", "STATIC", "VIEWER_CSP", "evidence_title", "render"]
 
 _HERE = Path(__file__).parent
 STATIC: Final = _HERE / "static"
@@ -25,6 +25,8 @@ STATIC: Final = _HERE / "static"
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
 )
+# The viewer draws letters and shades from pictures that are part of its script.
+VIEWER_CSP: Final = CSP.replace("img-src 'self'", "img-src 'self' data: blob:")
 
 NAVIGATION: Final = (
     ("front", "Claims", "index.html"),

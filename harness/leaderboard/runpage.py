@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,25 @@ from harness.leaderboard.render import render
 from harness.leaderboard.scoretable import score_table
 from harness.leaderboard.summary import RunSummary, metric_name, unit_text
 from harness.leaderboard.text import bytes_size, number, slug
+from harness.leaderboard.viewer import may_be_shown, write_viewer
 from harness.leaderboard.words import CHECKS, UNCHECKED
 
 __all__ = ["write_run_page"]
 
 
-def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dict[str, str]) -> None:
-    """Write the page into ``folder/runs/<run_id>/`` with copies of the record's files and pictures."""
+def write_run_page(
+    data: RunData,
+    summary: RunSummary,
+    folder: Path,
+    counts: dict[str, str],
+    *,
+    viewer: bool = False,
+    cards: Sequence[Path] = (),
+) -> None:
+    """Write the page into ``folder/runs/<run_id>/`` with copies of the record's files and pictures.
+
+    With ``viewer`` also a page that shows its volumes, where it holds some and the card allows it.
+    """
     home = folder / "runs" / summary.run_id
     record = data.record
     (home / "slices" if data.pictures else home).mkdir(parents=True, exist_ok=True)
@@ -35,6 +48,7 @@ def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dic
     slices = [_slice(data.opened.folder / "slices" / name) for name in data.pictures]
     for name, shown in zip(data.pictures, slices, strict=True):
         shutil.copyfile(data.opened.folder / "slices" / name, home / "slices" / shown["name"])
+    shows_volumes = bool(data.volumes) and may_be_shown(data, cards)
     page = render(
         "run.html",
         depth=2,
@@ -51,6 +65,8 @@ def write_run_page(data: RunData, summary: RunSummary, folder: Path, counts: dic
         readings=readings(record.metrics) if record.kind == "pretrain" else [],
         scores=[score_table(data, metric, f"strip{i}", drawn=i == 0) for i, metric in enumerate(record.metrics)],
         slices=slices,
+        shows_volumes=shows_volumes,
+        viewer=viewer and shows_volumes and write_viewer(data, summary, home, counts, slices),
         **_curves(data, record.model.init),
         **_loading(data),
         weights=weight_facts(record),
@@ -73,10 +89,12 @@ def _crumbs(summary: RunSummary) -> list[tuple[str, str | None]]:
 
 
 def _lead(summary: RunSummary) -> str:
+    rule = summary.kind == "zero_training_baseline"
     start = {"scratch": "from scratch", "pretrained": "from pretrained weights"}.get(
-        summary.init, f"start: {summary.init}"
+        summary.init, "without weights" if rule else f"start: {summary.init}"
     )
-    kind = {"pretrain": "Pretraining", "eval_only": "Evaluation"}.get(summary.kind, "Training")
+    named = {"pretrain": "Pretraining", "eval_only": "Evaluation", "zero_training_baseline": "Rule without training,"}
+    kind = named.get(summary.kind, "Training")
     steps = f", {summary.steps:,} steps" if summary.steps else ""
     fold = f", fold {summary.fold}" if summary.fold is not None else ""
     where = f"protocol {summary.protocol}, split {summary.split}{fold}"

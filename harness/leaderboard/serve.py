@@ -15,19 +15,21 @@ from markupsafe import escape
 
 from harness.errors import HarnessError
 from harness.leaderboard.gather import signature
-from harness.leaderboard.render import CSP
+from harness.leaderboard.render import CSP, VIEWER_CSP
 from harness.leaderboard.site import build
 from harness.progress import say
 
 __all__ = ["LiveBoard", "serve"]
 
 _HEARTBEAT: Final = 10.0
-_LIVE_CSP: Final = f"{CSP}; connect-src 'self'"
+_MAY_LISTEN: Final = "; connect-src 'self'"
 _LIVE_SCRIPT: Final = '<script src="/static/live.js" data-built="{}" defer></script>\n</head>'
 _HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
-def serve(runs: Sequence[Path], out: Path, port: int = 8000, cards: Sequence[Path] = ()) -> None:
+def serve(
+    runs: Sequence[Path], out: Path, port: int = 8000, cards: Sequence[Path] = (), *, viewer: bool = False
+) -> None:
     """Build the board, serve it on this machine alone, and rebuild it as records arrive, until interrupted.
 
     Parameters
@@ -40,13 +42,15 @@ def serve(runs: Sequence[Path], out: Path, port: int = 8000, cards: Sequence[Pat
         TCP port on the loopback address; 0 takes any free one.
     cards : sequence of Path
         Folders of the user's own cards, as they are when this starts.
+    viewer : bool
+        Also pages that show the volumes of runs, as for `harness.leaderboard.build`.
 
     Raises
     ------
     HarnessError
         The port is taken, or the first board cannot be built.
     """
-    with LiveBoard(runs, out, port, cards=cards) as live:
+    with LiveBoard(runs, out, port, cards=cards, viewer=viewer) as live:
         say(f"The board is at {live.address} and follows {', '.join(str(run) for run in runs)}. Stop with Ctrl+C.")
         try:
             threading.Event().wait()
@@ -59,21 +63,29 @@ class LiveBoard:
 
     Parameters
     ----------
-    runs, out, port, cards
+    runs, out, port, cards, viewer
         As for `serve`.
     every : float
         Seconds between two looks at the folders of runs.
     """
 
     def __init__(
-        self, runs: Sequence[Path], out: Path, port: int = 8000, every: float = 1.0, cards: Sequence[Path] = ()
+        self,
+        runs: Sequence[Path],
+        out: Path,
+        port: int = 8000,
+        every: float = 1.0,
+        cards: Sequence[Path] = (),
+        *,
+        viewer: bool = False,
     ) -> None:
         self.runs, self.out, self.every, self.cards = list(runs), out, every, tuple(cards)
+        self.viewer = viewer
         self.built = 0  # how often; a page that saw fewer reloads
         self.stopped = threading.Event()
         self.news = threading.Condition()
         self._seen = signature(self.runs)
-        build(self.runs, out, cards=self.cards)
+        build(self.runs, out, cards=self.cards, viewer=viewer)
         try:
             self._server = _Server(("127.0.0.1", port), self)
         except OSError as error:
@@ -117,7 +129,7 @@ class LiveBoard:
                 continue
             self._seen = now
             try:
-                build(self.runs, self.out, cards=self.cards)
+                build(self.runs, self.out, cards=self.cards, viewer=self.viewer)
             except HarnessError as error:
                 say(f"The board was not rebuilt: {error}")
                 continue
@@ -147,7 +159,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             self._send_events()
         elif (page := self._page()) is not None:
             script = _LIVE_SCRIPT.format(self.server.live.built)
-            text = page.read_text(encoding="utf-8").replace(escape(CSP), escape(_LIVE_CSP), 1)
+            text = page.read_text(encoding="utf-8")
+            for policy in (CSP, VIEWER_CSP):
+                text = text.replace(f'"{escape(policy)}"', f'"{escape(policy + _MAY_LISTEN)}"', 1)
             self._send(text.replace("</head>", script, 1).encode(), "text/html; charset=utf-8")
         else:
             super().do_GET()

@@ -11,16 +11,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from PIL import Image, ImageDraw
 
+from harness.cards.library import dataset_card
+from harness.data.reading import read
+from harness.data.splits import resolve
 from harness.files import file_sha256, sha256_hex
 from harness.records import fields
 from harness.records.build import assemble
 from harness.records.cases import CaseRow
 from harness.records.environment import Environment
+from harness.records.pictures import hash_pictures
 from harness.records.schema import Attestation, Record
 from harness.records.store import write
+from harness.records.volumes import write_volumes
 from harness.scoring.definitions import definition
 
 CASES = ("pt_282", "pt_332", "pt_60", "pt_83")
@@ -228,6 +234,30 @@ def demo_runs(top: Path) -> Path:
     (top / "no_record" / "run.json").write_text(
         json.dumps({"state": "failed", "error": "The disk is full while writing the cache."}), encoding="utf-8"
     )
+    return top
+
+
+def viewed_runs(top: Path, *, change: Callable[[dict[str, Any]], None] | None = None) -> Path:
+    """One run on the bundled head and neck CT, whose two pictured cases lie in the record as volumes too."""
+    card, home = dataset_card("ct_headneck_oar")
+    split = resolve(card, "fixed-14-2-4", 0, 1.0, 0)
+    slices = top / "viewed" / "record" / "slices"
+
+    def spread(arguments: dict[str, Any]) -> None:
+        for which, case in (("best", "pt_282"), ("median", "pt_332")):
+            image, label = (read(home / part / f"{case}.nii.gz") for part in ("images", "labels"))
+            predicted = np.where(np.roll(label.data, 2, axis=0) == 7, 0, np.roll(label.data, 2, axis=0))
+            write_volumes(slices, f"{which}_{case}", image.data, label.data, predicted, image.grid, (-160.0, 240.0))
+        arguments["pictures"] = hash_pictures(slices)
+        arguments["split"] = arguments["split"].model_copy(update={"id": split.id, "sha256": split.sha256})
+        counts = {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
+        arguments["dataset"] = arguments["dataset"].model_copy(
+            update={"n_cases": fields.CaseCounts(**counts), "excluded": ()}
+        )
+        if change:
+            change(arguments)
+
+    forge(top / "viewed", dataset=card.id, evidence=("bundled_sample",), cases=split.scored, change=spread)
     return top
 
 
