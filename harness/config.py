@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.cards.base import explain
 from harness.data.contract import InputChoice
@@ -19,6 +19,7 @@ from harness.executors import Executor, LocalExecutor
 from harness.files import canonical_json, sha256_hex
 from harness.inference.settings import Inference
 from harness.resources import shipped
+from harness.scoring.soft import SOFT_METRICS
 from harness.training.settings import Training
 
 __all__ = [
@@ -53,6 +54,16 @@ class Scoring(_Config):
         default=None,
         description="of every metric, as a published recipe has it; null: as each metric's definition says",
     )
+
+    @model_validator(mode="after")
+    def _soft_metrics_have_their_sums(self) -> Scoring:
+        soft = [metric for metric in self.metrics if metric in SOFT_METRICS]
+        if soft and not self.sums:
+            raise ValueError(
+                f"{', '.join(soft)} cannot be computed from label maps; set protocol.scoring.sums=true as well, which "
+                "keeps the sums over probabilities"
+            )
+        return self
 
 
 class Protocol(_Config):

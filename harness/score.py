@@ -6,7 +6,6 @@ refused unless the caller says what it counts.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from harness.errors import UserError
 from harness.files import write_json, write_text
 from harness.progress import track
 from harness.records.cases import CaseRow, case_rows, to_csv
+from harness.records.sums import kept_sums
 from harness.scoring import score
 from harness.scoring.definitions import definition
 from harness.scoring.soft import SOFT_METRICS, SoftStatistics, score_soft
@@ -169,7 +169,8 @@ def score_folders(
         rows, digest = _score_case(case, predictions.get(case), references[case], classes, hard or ["dice"])
         place = {"case_id": case, "spacing": rows[0]["spacing"]}
         kept = _read_sums(sums, case, soft) if soft else {}
-        softly = [{**row, **place} for row in score_soft(kept, soft)]
+        undrawn = {str(row["class"]) for row in rows if row["state"] == "not_annotated"}
+        softly = [{**row, **place} for row in score_soft(kept, soft, not_annotated=undrawn)]
         return (rows if hard else []) + softly, digest
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -199,14 +200,12 @@ def _score_case(
 
 
 def _read_sums(folder: Path | None, case: str, metrics: Sequence[str]) -> dict[str, SoftStatistics]:
-    path = folder / f"{case}.json" if folder else None
-    if path is None or not path.is_file():
+    if folder is None:
         raise UserError(
-            f"{', '.join(metrics)} cannot be computed from label maps, and no sums of probabilities are kept for case "
-            f"{case!r}. Run again with protocol.scoring.sums=true."
+            f"{', '.join(metrics)} cannot be computed from label maps, and no sums of probabilities were given. A run "
+            "with protocol.scoring.sums=true keeps them; `harness rescore` reads them."
         )
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {name: SoftStatistics.from_json(stored) for name, stored in content.items()}
+    return kept_sums(folder, case)
 
 
 def _read_prediction(path: Path, case: str, truth: Reference) -> NDArray[Any]:

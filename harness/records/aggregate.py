@@ -11,6 +11,7 @@ from harness.errors import UserError
 from harness.records.cases import CaseRow, row_order
 from harness.records.pretext import PRETEXT_METRICS, PretextDefinition, pretext_definition
 from harness.records.schema import ClassValue, EmptyRule, Interval, Metric
+from harness.records.sums import Sums
 from harness.scoring.definitions import Averaging, Definition, from_record_id
 from harness.scoring.policies import policy as find_policy
 from harness.scoring.summary import MetricSummary, summarise
@@ -36,6 +37,7 @@ def aggregate(
     order: Sequence[str] = (),
     intervals: bool = True,
     seed: int = CI_SEED,
+    sums: Sums | None = None,
 ) -> tuple[Metric, ...]:
     """Compute every metric of a record from its case rows.
 
@@ -53,11 +55,13 @@ def aggregate(
         Whether to bootstrap over the cases.
     seed : int
         Of the bootstrap.
+    sums : mapping of str to mapping, optional
+        The sums over probabilities, which metrics of probabilities need where they are pooled over cases.
 
     Raises
     ------
     UserError
-        A row is missing or doubled, or a metric or the policy is unknown.
+        A row is missing or doubled, a metric or the policy is unknown, or the sums that pooling needs are missing.
     """
     groups: dict[str, list[CaseRow]] = {record_id: [] for record_id in order}
     for row in rows:
@@ -71,7 +75,9 @@ def aggregate(
             raise UserError(f"No case has a row for the metric {record_id}, though it was asked for.")
         # A seeded bootstrap draws by position, so the cases need one order however they were scored.
         ordered = sorted(group, key=row_order) if intervals else group
-        metrics.append(_metric(card, ordered, policy, how, seed if intervals else None))
+        if how == "pooled" and isinstance(card, Definition) and card.needs == "probabilities":
+            _refuse_unsummed(record_id, ordered, sums)
+        metrics.append(_metric(card, ordered, policy, how, seed if intervals else None, sums or {}))
     return tuple(metrics)
 
 
@@ -95,11 +101,25 @@ def empty_rule(policy_id: str, card: Definition | PretextDefinition) -> EmptyRul
     return EmptyRule(both_empty=str(rule.both_empty), pred_empty=str(rule.pred_empty), ref_empty=str(rule.ref_empty))
 
 
+def _refuse_unsummed(record_id: str, rows: Sequence[CaseRow], sums: Sums | None) -> None:
+    missing = [row for row in rows if row.class_name not in (sums or {}).get(row.case_id, ())]
+    if missing:
+        raise UserError(
+            f"{record_id} is pooled over cases, and pooling needs the sums over probabilities of every case; those of "
+            f"{missing[0].case_id}, {missing[0].class_name} are missing. Run with protocol.scoring.sums=true."
+        )
+
+
 def _metric(
-    card: Definition | PretextDefinition, rows: list[CaseRow], policy: str, how: Averaging, seed: int | None
+    card: Definition | PretextDefinition,
+    rows: list[CaseRow],
+    policy: str,
+    how: Averaging,
+    seed: int | None,
+    sums: Sums,
 ) -> Metric:
     summary = summarise(
-        [_as_scored(row, card.id, policy) for row in rows],
+        [_as_scored(row, card.id, policy, sums) for row in rows],
         policy,
         how,
         intervals=seed is not None,
@@ -136,7 +156,7 @@ def _interval(summary: MetricSummary) -> tuple[tuple[float, float] | None, Inter
     return (found.low, found.high), method
 
 
-def _as_scored(row: CaseRow, metric_id: str, policy: str) -> dict[str, Any]:
+def _as_scored(row: CaseRow, metric_id: str, policy: str, sums: Sums) -> dict[str, Any]:
     return {
         "case_id": row.case_id,
         "class": row.class_name,
@@ -147,4 +167,5 @@ def _as_scored(row: CaseRow, metric_id: str, policy: str) -> dict[str, Any]:
         "tp": row.tp or 0,
         "fp": row.fp or 0,
         "fn": row.fn or 0,
+        "sufficient": sums.get(row.case_id, {}).get(row.class_name),
     }

@@ -35,6 +35,8 @@ from harness.records.fields import (
 from harness.records.predictions import predictions_text
 from harness.records.privacy import redact, refuse_leaks
 from harness.records.schema import RULES_VERSION, SCHEMA_VERSION, CasesFile, Experiment, Record, null_fields
+from harness.records.sums import FILE as SUMS
+from harness.records.sums import Sums, sums_text
 from harness.scoring.definitions import Averaging
 
 __all__ = ["assemble", "companions", "config_sha256", "parse_config"]
@@ -64,6 +66,7 @@ def assemble(
     loading: Mapping[str, Any] | None,
     log_path: Path | None,
     predictions: Mapping[str, str],
+    sums: Sums | None = None,
     status: Status = "complete",
     status_reason: str | None = None,
     evidence: Iterable[Evidence] = (),
@@ -99,6 +102,8 @@ def assemble(
         The finished ``log.jsonl``.
     predictions : mapping of str to str
         Case id to the hash of its label map (`harness.records.predictions.label_map_sha256`).
+    sums : mapping of str to mapping, optional
+        Case id to class name to the sums over probabilities, where they were kept.
     status_reason : str, optional
         Why the run is not complete; paths and names in it are replaced, since it often quotes an error.
     averaging : mapping of str to str, optional
@@ -119,9 +124,9 @@ def assemble(
     """
     if not cases and status == "complete":
         raise UserError("A complete run has scores, but no case row was given. Give the rows or another status.")
-    texts = companions(cases, config_yaml, loading, log_path, predictions)
+    texts = companions(cases, config_yaml, loading, log_path, predictions, sums)
     hashes = {name: sha256_hex(text) for name, text in texts.items()}
-    metrics = aggregate(cases, policy=policy, averaging=averaging, order=metric_order) if cases else ()
+    metrics = aggregate(cases, policy=policy, averaging=averaging, order=metric_order, sums=sums) if cases else ()
     fields: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "rules_version": RULES_VERSION,
@@ -151,6 +156,7 @@ def assemble(
         "cases_file": CasesFile(sha256=hashes["cases.csv"], scores_sha256=scores_sha256(cases), rows=len(cases)),
         "predictions_sha256": hashes.get("predictions.txt"),
         "predictions_location": predictions_location,
+        "sums_sha256": hashes.get(SUMS),
         "log_sha256": hashes.get("log.jsonl"),
         "pictures": dict(pictures or {}),
         "harness": environment.harness,
@@ -175,6 +181,7 @@ def companions(
     loading: Mapping[str, Any] | None,
     log_path: Path | None,
     predictions: Mapping[str, str],
+    sums: Sums | None = None,
 ) -> dict[str, str]:
     """Return the content of every file beside the record, by name. Files that have nothing to say are left out."""
     texts = {"cases.csv": to_csv(cases), "config.yaml": config_yaml}
@@ -184,6 +191,8 @@ def companions(
         texts["log.jsonl"] = log_path.read_text(encoding="utf-8")
     if predictions:
         texts["predictions.txt"] = predictions_text(predictions)
+    if sums:
+        texts[SUMS] = sums_text(sums)
     return texts
 
 

@@ -93,6 +93,7 @@ def check_aggregates(opened: Opened, *, intervals: bool) -> Iterator[Finding]:
                 averaging={stated.id: stated.averaging},
                 intervals=intervals and stated.ci95 is not None,
                 seed=seed or 0,
+                sums=opened.sums,
             )
         except (UserError, ValueError) as error:
             yield Finding(3, "error", f"metrics.{stated.id}", f"cannot be recomputed: {error}")

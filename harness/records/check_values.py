@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,12 @@ from harness.records.cases import CaseRow
 from harness.records.opened import Opened
 from harness.records.pretext import PretextDefinition
 from harness.records.schema import EmptyRule, Metric
+from harness.records.sums import FILE as SUMS
+from harness.records.sums import Sums
 from harness.records.verification import Finding, differ
 from harness.scoring.definitions import Definition
+from harness.scoring.policies import apply_policy
+from harness.scoring.soft import score_soft
 
 __all__ = ["check_values"]
 
@@ -39,11 +44,18 @@ def check_values(opened: Opened) -> Iterator[Finding]:
         elif stated[5:] != of_case:
             yield Finding(4, "error", _place(row), "spacing, seconds or prediction differ from other rows of the case")
         if row[1] != label:
-            label, masks = row[1], _Masks(stated)
+            label, masks = row[1], _Masks(())
+        metric = checks.get(row[3])
+        if metric is not None and metric.soft:  # its counts are of p > 0.5, not of the label map
+            wrong = metric.fault_of_sums(row, _Masks(stated), opened.sums)
+            if wrong:
+                yield Finding(4, "error", _place(row), wrong)
+            continue
+        if not masks.stated:
+            masks = _Masks(stated)
         elif stated[:5] != masks.stated[:5]:
             yield Finding(4, "error", _place(row), "the counts differ from those of another metric of the same masks")
         of_row = masks if stated[:8] == masks.stated[:8] else _Masks(stated)
-        metric = checks.get(row[3])
         wrong = metric.fault(row, of_row) if metric is not None else None
         if wrong:
             yield Finding(4, "error", _place(row), wrong)
@@ -89,14 +101,37 @@ class _Values:
         self.bounded = metric.unit == "fraction" and metric.higher_is_better
         self.short = self.card.id if isinstance(self.card, Definition) else None
         self.counted = isinstance(self.card, Definition) and self.card.needs == "labels"
+        self.soft = isinstance(self.card, Definition) and self.card.needs == "probabilities"
+
+    def fault_of_sums(self, row: CaseRow, masks: _Masks, sums: Sums) -> str | None:
+        """Say what is wrong with a row of a metric of probabilities: range, counts, and what its sums give."""
+        found = self._out_of_range(row.value) or masks.fault
+        if found or not sums or self.short is None:
+            return found
+        kept = sums.get(row.case_id, {}).get(row.class_name)
+        if kept is None:
+            return f"{SUMS} has no sums of it"
+        undrawn = [row.class_name] if row.reason == "not_annotated" else []
+        (again,) = apply_policy(
+            score_soft({row.class_name: kept}, [self.short], not_annotated=undrawn), self.metric.policy
+        )
+        value = again["value"] if math.isfinite(again["value"]) else None
+        counts = tuple(again[name] for name in ("tp", "fp", "fn", "n_ref", "n_pred"))
+        if masks.stated[:5] != counts:
+            return f"the counts are {masks.stated[:5]}, but the sums give {counts}"
+        return f"the value is {row.value}, but the sums give {value}" if differ(row.value, value) else None
+
+    def _out_of_range(self, value: float | None) -> str | None:
+        if value is None or (value >= 0 and not (self.bounded and value > 1)):
+            return None
+        allowed = "0 to 1" if self.bounded else "0 or more"
+        return f"the value {value} is outside {allowed} ({self.metric.unit})"
 
     def fault(self, row: CaseRow, masks: _Masks) -> str | None:
         value = row.value
-        if value is not None and (value < 0 or (self.bounded and value > 1)):
-            allowed = "0 to 1" if self.bounded else "0 or more"
-            return f"the value {value} is outside {allowed} ({self.metric.unit})"
-        if masks.fault is not None:
-            return masks.fault
+        found = self._out_of_range(value) or masks.fault
+        if found is not None:
+            return found
         if masks.missing:
             return "the voxel counts are missing" if self.counted and row.reason != "failed" else None
         if row.reason in ("not_annotated", "failed"):

@@ -35,6 +35,7 @@ __all__ = [
     "NeedsReason",
     "Parameters",
     "Part",
+    "Planned",
     "Pretraining",
     "Protocol",
     "Seeds",
@@ -43,6 +44,7 @@ __all__ = [
     "Split",
     "Submitter",
     "Weights",
+    "without_new_nulls",
 ]
 
 
@@ -52,7 +54,8 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def _without_new_nulls(fields: dict[str, Any], *added: str) -> dict[str, Any]:
+def without_new_nulls(fields: dict[str, Any], *added: str) -> dict[str, Any]:
+    """Leave out the fields that came later where nobody knows them, so that older records keep their hashes."""
     return {name: value for name, value in fields.items() if value is not None or name not in added}
 
 
@@ -240,7 +243,7 @@ class Protocol(Part):
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_new_and_unknown(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_new_nulls(handler(self), "batch_norm")
+        return without_new_nulls(handler(self), "batch_norm")
 
 
 class Seeds(Part):
@@ -300,6 +303,17 @@ class Energy(Part):
     measured: bool
 
 
+class Planned(Part):
+    """What was predicted of a run without running it, as `harness plan` prints it, to be read beside what it took."""
+
+    parameters: Count = Field(description="of the network")
+    steps: Count = Field(description="optimiser updates")
+    samples: Count = Field(description="training patches")
+    flops_per_step: Count = Field(description="forward and backward over the whole batch; a multiply-add is two")
+    train_memory: Amount = Field(description="GiB of live tensors at most in a training step of one process")
+    predict_memory: Amount = Field(description="GiB of live tensors at most in predicting one batch of windows")
+
+
 class Cost(Part):
     """What the run used."""
 
@@ -315,10 +329,20 @@ class Cost(Part):
     samples_per_second: Amount | None = Field(default=None, description="training samples, over the time of training")
     wait_fraction: Share | None = Field(default=None, description="of the time of training spent waiting for data")
     ranks: Positive | None = Field(default=None, description="processes that trained together; left out: one")
+    peak_resident: Amount | None = Field(
+        default=None, description="GiB of main memory that the process held at most, its libraries and data included"
+    )
+    planned: Planned | None = Field(default=None, description="left out where it could not be predicted")
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_new_and_unknown(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_new_nulls(handler(self), "peak_gpu_reserved", "samples_per_second", "wait_fraction", "ranks")
+        return without_new_nulls(handler(self), *_ADDED_TO_COST)
+
+
+_ADDED_TO_COST = (
+    *("peak_gpu_reserved", "samples_per_second", "wait_fraction", "ranks"),
+    *("peak_resident", "planned"),
+)
 
 
 class Submitter(Part):

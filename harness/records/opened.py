@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ from harness.records.identity import record_path, result_id, run_id
 from harness.records.migrations import migrate
 from harness.records.schema import Record, parse_record
 from harness.records.store import RECORD, read_json
+from harness.records.sums import FILE as SUMS
+from harness.records.sums import parse_sums
 from harness.records.verification import Finding
+from harness.scoring.soft import SoftStatistics
 
 __all__ = ["LARGEST", "Opened", "check_bytes", "open_record"]
 
@@ -27,6 +31,7 @@ LARGEST = {
     "loading.json": 16 << 20,
     "log.jsonl": 64 << 20,
     "predictions.txt": 4 << 20,
+    SUMS: 64 << 20,
     "packages.txt": 1 << 20,
 }
 LARGEST_PICTURE = 4 << 20
@@ -46,6 +51,8 @@ class Opened:
         The other files, by name.
     rows : list of CaseRow
         The case file; empty where it cannot be read, which is a finding.
+    sums : dict of str to dict
+        The sums over probabilities by case and class; empty where none were kept or they cannot be read.
     """
 
     folder: Path
@@ -58,6 +65,7 @@ class Opened:
     config: Any
     config_sha256: str | None
     faults: tuple[Finding, ...]
+    sums: dict[str, dict[str, SoftStatistics]] = dataclasses.field(default_factory=dict)
 
 
 def open_record(folder: Path) -> Opened:
@@ -83,7 +91,12 @@ def open_record(folder: Path) -> Opened:
         config_hash = sha256_hex(canonical_json(config))
     except (UserError, UnicodeDecodeError) as error:
         faults.append(Finding(1, "error", "config.yaml", str(error)))
-    return Opened(folder, raw, text, record, files, rows, scores, config, config_hash, tuple(faults))
+    sums: dict[str, dict[str, SoftStatistics]] = {}
+    try:
+        sums = parse_sums(files[SUMS].decode("utf-8")) if SUMS in files else {}
+    except (UserError, UnicodeDecodeError) as error:
+        faults.append(Finding(2, "error", SUMS, str(error)))
+    return Opened(folder, raw, text, record, files, rows, scores, config, config_hash, tuple(faults), sums)
 
 
 def _files(folder: Path) -> tuple[dict[str, bytes], list[Finding]]:
@@ -141,6 +154,7 @@ def _check_hashes(opened: Opened) -> Iterator[Finding]:
         "cases_file.sha256": ("cases.csv", record.cases_file.sha256),
         "weights.loading_file_sha256": ("loading.json", record.weights.loading_file_sha256),
         "predictions_sha256": ("predictions.txt", record.predictions_sha256),
+        "sums_sha256": (SUMS, record.sums_sha256),
         "log_sha256": ("log.jsonl", record.log_sha256),
     }
     if "packages.txt" in opened.files:

@@ -6,7 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from harness.cards.base import explain
 from harness.cards.model import Evidence
@@ -35,6 +42,7 @@ from harness.records.fields import (
     Submitter,
     Text,
     Weights,
+    without_new_nulls,
 )
 
 __all__ = [
@@ -165,6 +173,8 @@ class Record(Part):
     cases_file: CasesFile
     predictions_sha256: Known[Sha256] = Field(description="of predictions.txt")
     predictions_location: Known[Text] = Field(description="URL, gated, or not kept")
+    # not in the first records: left out where no sums were kept, so that a record keeps its hash
+    sums_sha256: Sha256 | None = Field(default=None, description="of sums.json, the sums over probabilities")
     log_sha256: Known[Sha256] = Field(description="of log.jsonl")
     pictures: dict[Name, Sha256] = Field(description="file name in slices/ to hash; a picture may be withheld")
     harness: Harness
@@ -210,6 +220,10 @@ class Record(Part):
         if self.model.init == "scratch" and any(fact is not None for fact in file_facts):
             raise ValueError("a run from scratch started from no file: weights.source, file, bytes, sha256 are null")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_new_and_unknown(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_new_nulls(handler(self), "sums_sha256")
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON-ready data, every field present."""

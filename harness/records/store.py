@@ -14,6 +14,8 @@ from harness.records.cases import CaseRow
 from harness.records.migrations import migrate
 from harness.records.privacy import refuse_leaks
 from harness.records.schema import Record, parse_record
+from harness.records.sums import FILE as SUMS
+from harness.records.sums import Sums
 
 __all__ = ["RECORD", "load", "read_json", "write"]
 
@@ -30,6 +32,7 @@ def write(
     predictions: Mapping[str, str],
     *,
     packages: str | None = None,
+    sums: Sums | None = None,
 ) -> Path:
     """Write a record and the files beside it, the same that `harness.records.build.assemble` was given.
 
@@ -39,6 +42,8 @@ def write(
         The record's folder. Pictures that the record names lie in its ``slices/`` already.
     packages : str, optional
         The list of installed distributions (`Environment.packages`), kept as ``packages.txt``.
+    sums : mapping of str to mapping, optional
+        As for `assemble`.
 
     Returns
     -------
@@ -62,7 +67,7 @@ def write(
             f"{folder} holds another record already, and records are never overwritten. Choose another folder; a "
             "correction is a new record with `supersedes`."
         )
-    texts = companions(cases, config_yaml, loading, log_path, predictions)
+    texts = companions(cases, config_yaml, loading, log_path, predictions, sums)
     if packages is not None:
         texts["packages.txt"] = packages
     _check_hashes(folder, record, texts)
@@ -92,6 +97,7 @@ def _check_hashes(folder: Path, record: Record, texts: Mapping[str, str]) -> Non
         "loading.json": record.weights.loading_file_sha256,
         "log.jsonl": record.log_sha256,
         "predictions.txt": record.predictions_sha256,
+        SUMS: record.sums_sha256,
         "packages.txt": record.env.lock_sha256 if "packages.txt" in texts else None,
     }
     found = {name: sha256_hex(texts[name]) if name in texts else None for name in stated}
@@ -102,7 +108,7 @@ def _check_hashes(folder: Path, record: Record, texts: Mapping[str, str]) -> Non
     if wrong:
         raise UserError(
             f"Files differ from what the record was assembled from: {', '.join(wrong)}. Give write() the same cases, "
-            "configuration, load report, log and predictions as assemble()."
+            "configuration, load report, log, predictions and sums as assemble()."
         )
 
 

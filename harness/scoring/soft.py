@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,7 +183,9 @@ def soft_value(metric_id: str, statistics: SoftStatistics) -> float:
     return _FORMULAS[metric_id](statistics)
 
 
-def score_soft(regions: Mapping[str, SoftStatistics], metrics: Iterable[str]) -> list[dict[str, Any]]:
+def score_soft(
+    regions: Mapping[str, SoftStatistics], metrics: Iterable[str], *, not_annotated: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Score one case from its sufficient statistics.
 
     Parameters
@@ -192,6 +194,8 @@ def score_soft(regions: Mapping[str, SoftStatistics], metrics: Iterable[str]) ->
         Region name -> its sums.
     metrics : iterable of str
         Ids that `soft_value` knows.
+    not_annotated : collection of str
+        Regions that nobody drew in this case: their rows have the value nan and the state ``not_annotated``.
 
     Returns
     -------
@@ -206,9 +210,18 @@ def score_soft(regions: Mapping[str, SoftStatistics], metrics: Iterable[str]) ->
         state = {(True, True): "both", (False, True): "pred_empty", (True, False): "ref_empty"}.get(
             (s.n_positive > 0, s.sum_y > 0), "both_empty"
         )
-        counts = {"tp": tp, "fp": n_pred - tp, "fn": s.sum_y - tp, "n_ref": s.sum_y, "n_pred": n_pred}
+        drawn = name not in not_annotated
+        common = {
+            "state": state if drawn else "not_annotated",
+            "tp": tp,
+            "fp": n_pred - tp,
+            "fn": s.sum_y - tp,
+            "n_ref": s.sum_y,
+            "n_pred": n_pred,
+            "sufficient": s,
+        }
         rows += [
-            {"class": name, "metric": metric, "value": soft_value(metric, s), "state": state, **counts, "sufficient": s}
+            {"class": name, "metric": metric, "value": soft_value(metric, s) if drawn else math.nan, **common}
             for metric in metrics
         ]
     return rows

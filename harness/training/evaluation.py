@@ -207,9 +207,11 @@ def predict_and_score(
         write_labels(folder / f"{case}.nii.gz", prediction, evaluator.cases[case].images[0])
         hashes[case] = label_map_sha256(prediction)
         begin = time.perf_counter()
-        scored = evaluator.score(prediction, case, hard)
-        rows += scored
-        rows += [{**row, "case_id": case, "spacing": scored[0]["spacing"]} for row in score_soft(statistics, soft)]
+        scored = evaluator.score(prediction, case, hard or ["dice"])  # what was drawn, and where, is in these rows
+        place = {"case_id": case, "spacing": scored[0]["spacing"]}
+        undrawn = {str(row["class"]) for row in scored if row["state"] == "not_annotated"}
+        rows += scored if hard else []
+        rows += [{**row, **place} for row in score_soft(statistics, soft, not_annotated=undrawn)]
         score_seconds += time.perf_counter() - begin
     return _together(Scored(rows, hashes, case_seconds, score_seconds), cases, world)
 
