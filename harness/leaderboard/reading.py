@@ -23,7 +23,8 @@ __all__ = ["FILES", "RunData", "read_run", "said"]
 
 # What a visitor may download, in the order of the page. Predictions and weights are never part of a board.
 FILES: Final = (
-    "record.json", "cases.csv", "config.yaml", "loading.json", "log.jsonl", "predictions.txt", "packages.txt"
+    "record.json", "cases.csv", "config.yaml", "loading.json", "log.jsonl", "predictions.txt", "sums.json",
+    "packages.txt"
 )  # fmt: skip
 _SHOWN_ERRORS: Final = 3
 Points = list[tuple[float, float]]
