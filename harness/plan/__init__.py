@@ -1,6 +1,6 @@
 """What a sweep would do, before it does it: downloads, disk, steps, operations, memory. Runs nothing, needs no data."""
 
-from harness.plan.cost import Footprint, footprint
+from harness.footprint import Footprint, footprint
 from harness.plan.planning import Plan, plan
 
 __all__ = ["Footprint", "Plan", "footprint", "plan"]

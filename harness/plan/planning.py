@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness.adapters.weights import spell, standing
@@ -18,15 +19,24 @@ from harness.data.size import prepared_bytes
 from harness.data.splits import resolve
 from harness.errors import HarnessError, UserError
 from harness.files import canonical_json
+from harness.footprint import Footprint, footprint, outputs_of
 from harness.plan.calibrate import Calibration, calibrate
-from harness.plan.cost import Footprint, footprint
 from harness.plan.machine import Machine, look
 from harness.plan.seeds import Seeds, seeds_for
 from harness.records.store import RECORD, read_json
 from harness.scoring.verdict import suggested_margin
 from harness.sweep.cells import Cell
 
-__all__ = ["CellPlan", "Download", "Plan", "Recipe", "plan"]
+__all__ = [
+    "CellPlan",
+    "Download",
+    "Plan",
+    "Recipe",
+    "data_download",
+    "plan",
+    "weights_download",
+    "what_is_missing",
+]
 
 
 @dataclass(frozen=True)
@@ -127,11 +137,11 @@ def plan(cells: Sequence[Cell], *, calibrated: bool = False) -> Plan:
         steps = [_steps(group[0].config) * sum(not c.folder.is_complete for c in group) for group in groups.values()]
         seconds = [recipe.calibration.seconds_per_step if recipe.calibration else 0.0 for recipe in recipes]
         hours = sum(one * many for one, many in zip(seconds, steps, strict=True)) / 3600
-    return Plan(rows, recipes, downloads, machine, hours, tuple(_missing(recipes, downloads, machine)))
+    return Plan(rows, recipes, downloads, machine, hours, tuple(what_is_missing(recipes, downloads, machine)))
 
 
 def _steps(config: RunConfig) -> int:
-    return 0 if config.init == "released" else config.protocol.training.steps
+    return 0 if config.init in ("released", "other") else config.protocol.training.steps
 
 
 def _cell(cell: Cell) -> CellPlan:
@@ -143,10 +153,11 @@ def _recipe(group: Sequence[Cell], calibrated: bool) -> Recipe:
     config = group[0].config
     protocol = config.protocol
     model, _ = model_card(config.model, config.cards)
+    model.refuse_unsupported()
     data, data_folder = dataset_card(config.dataset, config.cards)
     preprocessing = meet(model.contract, data, protocol.input).preprocessing
-    channels, outputs = len(data.channels), _outputs(data, protocol.inference.activation)
-    found, problem = _footprint(model, channels, outputs, config)
+    channels, outputs = len(data.channels), outputs_of(data, protocol.inference.activation)
+    found, problem = (None, None) if model.rule else _footprint(model, channels, outputs, config)
     stored = None
     if found is not None:
         copies = 2 + (protocol.training.selection.rule == "best_val")
@@ -171,10 +182,6 @@ def _recipe(group: Sequence[Cell], calibrated: bool) -> Recipe:
         calibration=timed,
         seeds=_seeds(group, data, ids),
     )
-
-
-def _outputs(data: DatasetCard, activation: str) -> int:
-    return len(data.classes) if activation == "sigmoid" else len(data.labels)
 
 
 def _footprint(model: ModelCard, channels: int, outputs: int, config: RunConfig) -> tuple[Footprint | None, str | None]:
@@ -214,28 +221,40 @@ def _downloads(cells: Sequence[Cell]) -> tuple[Download, ...]:
     for cell in cells:
         config = cell.config
         model, folder = model_card(config.model, config.cards)
-        if config.init != "scratch" and config.weights is None and model.checkpoint is not None:
-            files = standing(model, folder, check=False)
-            # several files of a card are the same weights under several names: one is enough
-            one = next((file for file in files if file.path is not None), files[0])
-            where = " or ".join(spell(place) for place in one.file.places) or "its authors"
-            how = f"harness weights fetch {model.id}  # {where}"
-            found[model.id] = Download(f"weights {model.id}", one.file.bytes, one.path is not None, how)
-        elif config.init != "scratch" and config.weights is None:
+        starts_from_file = config.init in ("pretrained", "released") and config.weights is None
+        if starts_from_file and model.checkpoint is not None:
+            found[model.id] = weights_download(model, folder)
+        elif starts_from_file:
             how = f"the card names no file; init=scratch, or `harness pretrain model={model.id}`"
             found[model.id] = Download(f"weights {model.id}", None, False, how)
         data, data_folder = dataset_card(config.dataset, config.cards)
-        try:
-            data_root(data, data_folder, config.data_root)
-            is_here = True
-        except UserError:
-            is_here = False
-        how = f"harness data add {data.id} FOLDER  # {data.terms.how_to_get}"
-        found[f"data {data.id}"] = Download(f"data {data.id}", None, is_here, how)
+        found[f"data {data.id}"] = data_download(data, data_folder, config.data_root)
     return tuple(found.values())
 
 
-def _missing(recipes: Sequence[Recipe], downloads: Sequence[Download], machine: Machine) -> list[str]:
+def weights_download(model: ModelCard, folder: Path) -> Download:
+    """Return what there is to fetch of a card that describes files, which lies in ``folder``."""
+    files = standing(model, folder, check=False)
+    # several files of a card are the same weights under several names: one is enough
+    one = next((file for file in files if file.path is not None), files[0])
+    where = " or ".join(spell(place) for place in one.file.places) or "its authors"
+    how = f"harness weights fetch {model.id}  # {where}"
+    return Download(f"weights {model.id}", one.file.bytes, one.path is not None, how)
+
+
+def data_download(data: DatasetCard, folder: Path, root: Path | None) -> Download:
+    """Return where a data set is to come from, whose card lies in ``folder`` and whose data may lie in ``root``."""
+    try:
+        data_root(data, folder, root)
+        is_here = True
+    except UserError:
+        is_here = False
+    how = f"harness data add {data.id} FOLDER  # {data.terms.how_to_get}"
+    return Download(f"data {data.id}", None, is_here, how)
+
+
+def what_is_missing(recipes: Sequence[Recipe], downloads: Sequence[Download], machine: Machine) -> list[str]:
+    """Say in sentences what stands against the plan on this machine."""
     lines = [f"{one.what} is not here: {one.how}" for one in downloads if not one.is_here]
     for recipe in recipes:
         need = recipe.footprint

@@ -22,7 +22,9 @@ from harness.data.fingerprint import fingerprint
 from harness.data.opening import CellData
 from harness.data.reading import as_labels, read
 from harness.data.reference import read_reference
+from harness.errors import HarnessError
 from harness.files import canonical_json, file_sha256, sha256_hex
+from harness.footprint import footprint, outputs_of
 from harness.pretraining.seen import FILE_NAME as SEEN_FILE
 from harness.pretraining.seen import contamination
 from harness.recording.shared import (
@@ -45,11 +47,13 @@ from harness.records.pictures import choose, hash_pictures, write_slices
 from harness.records.runfolder import RunFolder
 from harness.records.schema import Experiment
 from harness.records.store import write
+from harness.records.sums import kept_sums
 from harness.records.volumes import write_volumes
 from harness.resources import shipped
 from harness.scoring.definitions import definition
 from harness.training.evaluation import Scored
 from harness.training.loop import Outcome
+from harness.training.zero_training import Rule
 
 __all__ = ["Facts", "write_record"]
 
@@ -88,6 +92,8 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
     rules = {"input_rules": list(facts.data.rules)} if facts.data.rules else {}
     config_yaml = yaml.safe_dump({**config.science(), **rules}, sort_keys=True, allow_unicode=True)
     loading = facts.built.loading()
+    planned, unplanned = _planned(facts)
+    sums = {case: kept_sums(folder.sums, case) for case in facts.scored.hashes} if protocol.scoring.sums else None
     record = assemble(
         kind=_kind(config),
         model=model_part(facts.model, facts.built, facts.outcome, config.init),
@@ -107,6 +113,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
             infer=sum(facts.scored.case_seconds.values()),
             score=facts.scored.score_seconds,
             seconds_per_case=median(facts.scored.case_seconds.values()),
+            planned=planned,
         ),
         submitter=submitter(config.submitter),
         cases=rows,
@@ -114,6 +121,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         loading=loading,
         log_path=folder.log,
         predictions=facts.scored.hashes,
+        sums=sums,
         pictures=hash_pictures(folder.record / "slices"),
         evidence=_evidence(facts),
         division=_division(config),
@@ -121,7 +129,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         metric_order=metric_ids,
         averaging=dict.fromkeys(metric_ids, protocol.scoring.averaging) if protocol.scoring.averaging else None,
         experiment=_experiment(config),
-        reasons={**submitter_reasons(config.submitter), **_untrained(config)},
+        reasons={**submitter_reasons(config.submitter), **_untrained(config), **unplanned},
     )
     write(
         folder.record,
@@ -132,24 +140,54 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         folder.log,
         facts.scored.hashes,
         packages=environment.packages,
+        sums=sums,
     )
     return folder.record
 
 
 _OF_TRAINING = ("batch", "patches_per_case", "optimizer", "lr", "schedule", "loss")
+_OF_NETWORKS = ("patch", "inference.overlap", "inference.blending", "inference.window_batch")
 
 
 def _kind(config: RunConfig) -> Any:
-    if config.init == "released":
-        return "eval_only"
+    if config.init in ("released", "other"):
+        return "eval_only" if config.init == "released" else "zero_training_baseline"
     return "probe" if config.protocol.training.finetuning.mode == "linear_probe" else "fine_tune"
 
 
 def _untrained(config: RunConfig) -> dict[str, str]:
-    """Say why nothing is recorded about the training of weights that were released as they are."""
-    if config.init != "released":
+    """Say why nothing is recorded about the training of released weights, nor about that and windows of a rule."""
+    if config.init == "released":
+        why = "released weights, nothing was trained here"
+        return dict.fromkeys([f"protocol.{name}" for name in _OF_TRAINING], why)
+    if config.init != "other":
         return {}
-    return dict.fromkeys([f"protocol.{name}" for name in _OF_TRAINING], "released weights, nothing was trained here")
+    why = "a rule for whole scans without weights: nothing was trained, and no window moved"
+    said = dict.fromkeys([f"protocol.{name}" for name in (*_OF_TRAINING, *_OF_NETWORKS)], why)
+    return {**said, "pretraining": "a rule without weights", "log_sha256": why}
+
+
+def _planned(facts: Facts) -> tuple[fields.Planned | None, dict[str, str]]:
+    """Predict the run as `harness plan` does, or say why it cannot be predicted."""
+    config, card = facts.config, facts.data.card
+    protocol, released = config.protocol, config.init == "released"
+    if facts.model.rule:
+        return None, {"cost.planned": "a rule without a network: there is nothing to predict"}
+    outputs = outputs_of(card, protocol.inference.activation)
+    try:
+        cost = footprint(facts.model, len(card.channels), outputs, protocol, facts.outcome.ranks)
+    except HarnessError as error:
+        return None, {"cost.planned": str(error)}
+    steps = 0 if released else protocol.training.steps
+    found = fields.Planned(
+        parameters=cost.parameters,
+        steps=steps,
+        samples=steps * protocol.patches.batch,
+        flops_per_step=0 if released else cost.flops_per_step,
+        train_memory=0.0 if released else cost.train_bytes / 2**30,
+        predict_memory=cost.infer_bytes / 2**30,
+    )
+    return found, {}
 
 
 def _weights(card: ModelCard, file: Path | None, built: Built, network: nn.Module) -> fields.Weights:
@@ -211,6 +249,9 @@ def _pretraining(facts: Facts) -> fields.Pretraining | None:
 
 def _contamination(facts: Facts) -> fields.Contamination | None:
     """Say whether pretraining saw the scored data: by content where the volumes are listed, else as the card says."""
+    if facts.model.rule:
+        evidence = "nothing was pretrained: a rule that looked at the training cases of the split alone"
+        return fields.Contamination(status="none", evidence=evidence)
     if facts.weights is None:
         return None
     stated = contamination_of(facts.model, facts.data.card)
@@ -246,7 +287,8 @@ def _split(facts: Facts) -> fields.Split:
     split = facts.data.split
     role = split.scored_role
     trained_here = facts.config.init != "released"  # how its authors selected a released file is not ours to weaken
-    if trained_here and role == "val_used_for_selection" and facts.config.protocol.training.selection.rule == "last":
+    unselected = facts.model.rule is not None or facts.config.protocol.training.selection.rule == "last"
+    if trained_here and role == "val_used_for_selection" and unselected:
         role = "val_independent"
     return fields.Split(
         id=split.id,
@@ -296,10 +338,16 @@ def _protocol(facts: Facts) -> fields.Protocol:
         ),
         batch_norm=batch_norm_words(facts.built.network, training, facts.outcome),
     )
-    if facts.config.init != "released":
+    if facts.config.init not in ("released", "other"):
         return described
-    none = fields.Selection(rule="none", note="released weights", configurations_tried=None)
-    return described.model_copy(update={**dict.fromkeys(_OF_TRAINING), "selection": none})
+    note = "nothing was trained" if facts.model.rule else "released weights"
+    none = fields.Selection(rule="none", note=note, configurations_tried=None)
+    untrained = described.model_copy(update={**dict.fromkeys(_OF_TRAINING), "selection": none})
+    if not isinstance(facts.built.network, Rule) or untrained.inference is None:
+        return untrained
+    unwindowed = {"overlap": None, "blending": None, "window_batch": None, "tta": ()}
+    decided = untrained.inference.model_copy(update={**unwindowed, "decision": facts.built.network.decision})
+    return untrained.model_copy(update={"patch": None, "inference": decided})
 
 
 def _experiment(config: RunConfig) -> Experiment | None:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from harness.adapters.build import Built
 from harness.cards.model import ModelCard
 from harness.data.settings import Preprocessing
+from harness.machine import peak_resident_bytes
 from harness.records import fields
 from harness.training.finetuning import Finetuning, spell
 from harness.training.loop import Outcome
@@ -94,11 +95,13 @@ def cost(
     infer: float,
     score: float,
     seconds_per_case: float | None,
+    planned: fields.Planned | None = None,
 ) -> fields.Cost:
-    """Describe what the run used; seconds, GPU hours and GiB."""
+    """Describe what the run used, beside what was predicted of it; seconds, GPU hours and GiB."""
     on_gpu = device.type == "cuda"
     train, usage = outcome.seconds["train"], outcome.usage
     kwh, peak = usage.get("kwh"), usage.get("allocated")
+    resident = peak_resident_bytes()
     now = torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else 0.0  # inference counts as well
     return fields.Cost(
         wall={
@@ -118,6 +121,8 @@ def cost(
         wait_fraction=min(1.0, outcome.wait_seconds / train) if train > 0 else None,
         ranks=outcome.ranks if outcome.ranks > 1 else None,
         resumed=outcome.resumed,
+        peak_resident=resident / 2**30 if resident is not None else None,
+        planned=planned,
     )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
@@ -17,36 +16,12 @@ from harness.adapters.conformance_forge import Subject, subject
 from harness.adapters.interface import Task
 from harness.cards.library import model_card
 from harness.config import Protocol, run_config
+from harness.plan.rehearsal import RandomVolumes
 from harness.training.device import choose_device
-from harness.training.objective import SegmentationLoss
 
-__all__ = ["Batches", "Bench", "allocated_peak"]
+__all__ = ["CLASSES", "Bench", "allocated_peak"]
 
 CLASSES = 3
-
-
-class Batches:
-    """Random volumes and label maps as a function of the step, for the loop to train on."""
-
-    def __init__(self, protocol: Protocol) -> None:
-        self._shape = (protocol.patches.batch, 1, *protocol.patches.size)
-        self._objective = SegmentationLoss(protocol.training.loss, "softmax")
-
-    def batches(self, start: int, stop: int) -> Iterator[Mapping[str, Tensor]]:
-        """Yield the batches of the steps ``start`` to ``stop`` (exclusive)."""
-        for step in range(start, stop):
-            generator = torch.Generator().manual_seed(step)
-            image = torch.rand(self._shape, generator=generator)
-            yield {"image": image, "label": (image * CLASSES).to(torch.uint8)}
-
-    def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss of one batch."""
-        loss: Tensor = self._objective(network(batch["image"]), batch["label"])
-        return loss
-
-    def validate(self, network: nn.Module) -> float:
-        """Nothing is selected by validation here."""
-        raise NotImplementedError
 
 
 class Bench:
@@ -98,6 +73,10 @@ class Bench:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
             return build(self.card, task, protocol.network.get(self.card.adapter, {}), None)
+
+    def work(self, protocol: Protocol) -> RandomVolumes:
+        """Return what the loop trains on here."""
+        return RandomVolumes(protocol, 1, CLASSES)
 
     @functools.cached_property
     def published(self) -> Subject:

@@ -20,12 +20,12 @@ from torch.autograd import backward
 from harness.adapters.conformance_forge import outputs, volume
 from harness.checkpoints.hashing import state_sha256
 from harness.errors import HarnessError
+from harness.footprint import footprint, static_bytes
 from harness.inference.settings import Inference
 from harness.inference.sliding_window import predict_labels
 from harness.plan.calibrate import calibrate
-from harness.plan.cost import footprint, static_bytes
 from harness.progress import say
-from harness.selftest.bench import CLASSES, Batches, Bench
+from harness.selftest.bench import CLASSES, Bench
 from harness.training.device import Numerics, use_determinism
 from harness.training.interruption import InterruptedRunError
 from harness.training.loop import fit
@@ -148,7 +148,7 @@ def memory(bench: Bench) -> Check:
     protocol = bench.protocol(amp="off")
     predicted = footprint(bench.card, 1, CLASSES, protocol)
     network = bench.fresh(protocol).network.to(bench.device)
-    work = Batches(protocol)
+    work = bench.work(protocol)
     (batch,) = work.batches(0, 1)
     moved = Numerics(protocol.training, bench.device).move(batch)
     backward(work.loss(network, moved))  # kernels are chosen, and choosing takes memory of its own
@@ -268,7 +268,7 @@ def _train(bench: Bench, protocol: Any, folder: Path) -> nn.Module:
     use_determinism(protocol.training.deterministic, bench.device)
     built = bench.fresh(protocol)
     numerics = Numerics(protocol.training, bench.device)
-    fit(built.network, Batches(protocol), protocol.training, folder / "state", folder / "log.jsonl", numerics)
+    fit(built.network, bench.work(protocol), protocol.training, folder / "state", folder / "log.jsonl", numerics)
     return built.network
 
 
@@ -276,7 +276,7 @@ def _last_loss(bench: Bench, amp: str) -> float:
     protocol = bench.protocol(amp=amp)
     with tempfile.TemporaryDirectory(dir=bench.folder) as name:
         network = _train(bench, protocol, Path(name)).train()
-        work, numerics = Batches(protocol), Numerics(protocol.training, bench.device)
+        work, numerics = bench.work(protocol), Numerics(protocol.training, bench.device)
         with torch.no_grad(), numerics.autocast():
             return float(work.loss(network, numerics.move(next(work.batches(9, 10)))))
 

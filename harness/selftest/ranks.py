@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from harness.checkpoints.hashing import state_sha256
-from harness.selftest.bench import Batches, Bench
+from harness.selftest.bench import Bench
 from harness.training.device import Numerics
 from harness.training.distributed import join
 from harness.training.loop import fit
@@ -21,7 +21,7 @@ def main() -> int:
         protocol = bench.protocol(steps=2)
         built = bench.fresh(protocol)
         numerics = Numerics(protocol.training, bench.device)
-        fit(built.network, Batches(protocol), protocol.training, folder / "state", folder / "log.jsonl", numerics)
+        fit(built.network, bench.work(protocol), protocol.training, folder / "state", folder / "log.jsonl", numerics)
         sys.stdout.write(f"weights {state_sha256(built.network.state_dict())}\n")
         sys.stdout.flush()
     return 0

@@ -35,6 +35,13 @@ def test_a_cell_runs_from_cards_to_a_valid_record(cell: list[str], synthetic: Pa
     assert cost["samples_per_second"] == pytest.approx(record["protocol"]["samples_seen"] / cost["wall"]["train"])
     assert 0 < cost["wait_fraction"] < 1
     assert cost["energy"] is None
+    planned, did = cost["planned"], record["protocol"]
+    assert (planned["steps"], planned["samples"]) == (did["steps"], did["samples_seen"])
+    assert planned["parameters"] == record["model"]["parameters"]["total"]
+    assert planned["flops_per_step"] > 1e6
+    weights = 4 * planned["parameters"] / 2**30  # the least that any step holds
+    assert weights < planned["predict_memory"] < cost["peak_resident"]
+    assert 3 * weights < planned["train_memory"] < cost["peak_resident"]  # the optimiser keeps two numbers beside each
     assert "ranks" not in cost
     assert "batch_norm" not in record["protocol"]
 

@@ -71,7 +71,7 @@ def test_operations_of_a_convolution_are_counted_as_by_hand(monkeypatch: pytest.
         def encoder_prefixes(self, *_: object) -> tuple[str, ...]:
             return ()
 
-    monkeypatch.setattr("harness.plan.cost.adapter", lambda name: Family())
+    monkeypatch.setattr("harness.footprint.adapter", lambda name: Family())
     card, _ = model_card("models_genesis.narrow8")
     found = footprint(card, 1, 8, run_config(CELL).protocol)
     forward = 2 * (2 * 32 * 32 * 16) * 8 * 27

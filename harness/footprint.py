@@ -26,14 +26,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.adapters.interface import Adapter, Task
 from harness.adapters.parts import Parts
 from harness.adapters.registry import adapter
+from harness.cards.dataset import DatasetCard
 from harness.cards.model import ModelCard
-from harness.config import Protocol
+from harness.config import PretrainConfig, Protocol
 from harness.errors import HarnessError, UserError
 from harness.training.activations import recomputed
 from harness.training.objective import SegmentationLoss
 from harness.training.tuning import Tuning
 
-__all__ = ["Footprint", "LiveBytes", "footprint", "static_bytes"]
+__all__ = ["Footprint", "LiveBytes", "autocast", "footprint", "forget_values", "outputs_of", "static_bytes"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -64,7 +65,7 @@ class Footprint:
     infer_bytes: int
 
 
-def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol) -> Footprint:
+def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol, ranks: int = 1) -> Footprint:
     """Predict the cost of a step.
 
     Parameters
@@ -75,6 +76,8 @@ def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol) 
         Of the data set: image channels, and classes (softmax) or regions (sigmoid).
     protocol : Protocol
         Patch size, batch, precision, loss, optimiser.
+    ranks : int
+        Processes that share the batch; memory is then that of one of them.
 
     Raises
     ------
@@ -86,13 +89,22 @@ def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol) 
     size, settings = protocol.patches.size, protocol.training
     options = protocol.network.get(card.adapter, {})
     task = Task("segmentation", channels, outputs, size, options)
-    part = -(-protocol.patches.batch // settings.accumulate)
-    objective = SegmentationLoss(settings.loss, protocol.inference.activation)
+    parts_of_batch = settings.accumulate * ranks
+    part = -(-protocol.patches.batch // parts_of_batch)
+    # over the whole batch costs the same, but would ask the other ranks of a run for their sums
+    alone = settings.loss.model_copy(update={"batch_dice": False})
+    objective = SegmentationLoss(alone, protocol.inference.activation)
     softmax = protocol.inference.activation == "softmax"
     family = adapter(card.adapter)
     parts = Parts(family.encoder_prefixes(card), family.stages, family.output)
     try:
-        with FakeTensorMode(), LiveBytes() as live, FlopCounterMode(display=False) as flops:
+        # a constructor that needs real values draws them, and nobody's random numbers may depend on a prediction
+        with (
+            torch.random.fork_rng(devices=[]),
+            FakeTensorMode(),
+            LiveBytes() as live,
+            FlopCounterMode(display=False) as flops,
+        ):
             network = _without_values(family, card, task)
             Tuning(network, settings.finetuning, parts)  # what is frozen costs no gradients
             static = static_bytes(network, protocol)
@@ -101,11 +113,11 @@ def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol) 
             target = torch.zeros((part, 1 if softmax else outputs, *size))
             network.train()
             live.peak = live.now
-            with _autocast(settings.amp), recomputed(network, settings.activation_checkpointing):
+            with autocast(settings.amp), recomputed(network, settings.activation_checkpointing):
                 loss = objective(network(image), target)
                 loss.backward()
             train = live.peak - weights + static
-            counted = flops.get_total_flops() * settings.accumulate
+            counted = flops.get_total_flops() * parts_of_batch
             numbers = [parameter.numel() for parameter in network.parameters()]
             trainable = [parameter.numel() for parameter in network.parameters() if parameter.requires_grad]
             del loss, image, target
@@ -113,7 +125,7 @@ def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol) 
             network.eval()
             window = protocol.inference.patch or size
             live.peak = live.now
-            with torch.no_grad(), _autocast(protocol.inference.amp):
+            with torch.no_grad(), autocast(protocol.inference.amp):
                 network(torch.empty((protocol.inference.window_batch, channels, *window)))
             infer = live.peak
     except (UserError, HarnessError):
@@ -134,13 +146,18 @@ def _without_values(family: Adapter, card: ModelCard, task: Task) -> nn.Module:
         # the constructor computes with tensors, such as rates of stochastic depth: build it, then forget its values
         with unset_fake_temporarily():
             network = family.build(card, task, task.options)
-        made: dict[int, torch.Tensor] = {}
-        for module in network.modules():
-            for held in (module._parameters, module._buffers):
-                for name, tensor in held.items():
-                    if tensor is not None:
-                        held[name] = made.setdefault(id(tensor), _forget(tensor))  # type: ignore[assignment]
+        forget_values(network)
         return network
+
+
+def forget_values(network: nn.Module) -> None:
+    """Replace every tensor of a network by one that has its shape alone, inside the fake mode."""
+    made: dict[int, torch.Tensor] = {}
+    for module in network.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    held[name] = made.setdefault(id(tensor), _forget(tensor))  # type: ignore[assignment]
 
 
 def _forget(tensor: torch.Tensor) -> torch.Tensor:
@@ -148,7 +165,12 @@ def _forget(tensor: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
-def static_bytes(network: nn.Module, protocol: Protocol) -> int:
+def outputs_of(data: DatasetCard, activation: str) -> int:
+    """Return how many channels a network answers with: one per label, or per region where they may overlap."""
+    return len(data.classes) if activation == "sigmoid" else len(data.labels)
+
+
+def static_bytes(network: nn.Module, protocol: Protocol | PretrainConfig) -> int:
     """Return what lives between steps: weights and buffers, the optimiser's moments, the moving average."""
     weights = sum(_bytes(tensor) for tensor in [*network.parameters(), *network.buffers()])
     learning = sum(_bytes(parameter) for parameter in network.parameters() if parameter.requires_grad)
@@ -161,7 +183,8 @@ def _bytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _autocast(amp: str) -> AbstractContextManager[Any]:
+def autocast(amp: str) -> AbstractContextManager[Any]:
+    """Return the context of a precision, on fake tensors."""
     return torch.autocast("cpu", dtype=_DTYPES[amp]) if amp in _DTYPES else nullcontext()
 
 
