@@ -30,26 +30,24 @@ class OutOfMemoryError(HarnessError):
 
 
 class FiniteGuard:
-    """Remembers on the device which step first had a loss that is no number, so that nobody waits for every loss.
+    """Keeps the losses on the device until somebody asks which was no number, so that no step waits for its loss."""
 
-    Parameters
-    ----------
-    device : torch.device
-        Where losses are.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._never = torch.zeros((), dtype=torch.int64, device=device)
-        self._first = self._never
+    def __init__(self) -> None:
+        self._unread: list[tuple[int, Tensor]] = []
+        self._first = 0
 
     def saw(self, loss: Tensor, step: int) -> None:
-        """Look at the loss of the update number ``step`` (from 1) without reading it."""
-        is_first = ~torch.isfinite(loss) & (self._first == 0)
-        self._first = torch.where(is_first, step, self._first)
+        """Note the loss of the update number ``step`` (from 1) without reading it."""
+        self._unread.append((step, loss))
 
     def first_bad_step(self) -> int:
         """Return the first step whose loss was not finite, 0 if none was. This waits for the device."""
-        return int(self._first.item())
+        if self._unread and not self._first:
+            finite = torch.isfinite(torch.stack([loss for _, loss in self._unread])).tolist()
+            bad = (step for (step, _), is_finite in zip(self._unread, finite, strict=True) if not is_finite)
+            self._first = next(bad, 0)
+        self._unread.clear()
+        return self._first
 
 
 def diverged(folder: Path, step: int, batch: Mapping[str, Tensor]) -> DivergedError:

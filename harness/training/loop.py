@@ -110,7 +110,7 @@ def fit(
 
 def _train(run: Session, task: Trainable, curve: CurveLog, step_ends: Callable[[], None]) -> None:
     """Do the steps that are left."""
-    guard = FiniteGuard(run.numerics.device)
+    guard = FiniteGuard()
     batches = _batches(task, run.world, run.step, run.end)
     clock = time.perf_counter
     with Interruption() as interruption:

@@ -156,15 +156,16 @@ class Session:
         scaler, count = self.numerics.scaler, self.settings.accumulate
         parts = World.parts(batch, count) if count > 1 else [batch]
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.numerics.device)
+        total: Tensor | None = None
         for number, part in enumerate(parts, start=1):
             # ranks exchange gradients once, with those of the last part
             with self._alone() if number < count else contextlib.nullcontext():
                 with span("forward"), self.numerics.autocast():
-                    loss = task.loss(self._forward, part) / count
+                    loss = task.loss(self._forward, part)
+                    loss = loss / count if count > 1 else loss
                 with span("backward"):
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            total = total + loss.detach()
+            total = loss.detach() if total is None else total + loss.detach()
         with span("update"):
             if self.settings.clip_norm is not None:
                 scaler.unscale_(self.optimizer)
@@ -180,6 +181,7 @@ class Session:
         if self.tuning.enter(self.step):
             self.prepare()  # ranks share the gradients of what could learn when they were joined
         self.samples += len(next(iter(batch.values()))) * self.world.size
+        assert total is not None
         return total
 
     def log_due(self) -> bool:
