@@ -46,6 +46,9 @@ _LOOKS = {
 }
 """What does not read the values."""
 
+_MAKES = {torch.arange, torch.empty, torch.full, torch.linspace, torch.ones, torch.tensor, torch.zeros}
+"""What makes a tensor from numbers."""
+
 _Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
@@ -70,16 +73,16 @@ class DeferredInitialisation(TorchFunctionMode):
         """Take note of a fill, let looks pass, and catch up before anything else."""
         del types
         kwargs = kwargs or {}
-        if func in _LOOKS:
+        if func in _LOOKS or func in _MAKES:  # a network asks for these more often than for all others
             return func(*args, **kwargs)
-        target = args[0] if args else kwargs.get("tensor")
-        others = [value for value in (*args[1:], *kwargs.values()) if isinstance(value, Tensor) and value is not target]
-        fills = func in _FILLS or getattr(func, "__module__", None) == "torch.nn.init"
-        if fills and isinstance(target, nn.Parameter) and not others:
-            self._waiting[id(target)] = target
-            self._calls.append((id(target), (func, args, kwargs)))
-            return target
-        if read := {id(value) for value in _tensors((args, kwargs))} & self._waiting.keys():
+        tensors = list(_tensors((*args, *kwargs.values())))
+        if func in _FILLS or getattr(func, "__module__", None) == "torch.nn.init":
+            target = args[0] if args else kwargs.get("tensor")
+            if isinstance(target, nn.Parameter) and all(one is target for one in tensors):
+                self._waiting[id(target)] = target
+                self._calls.append((id(target), (func, args, kwargs)))
+                return target
+        if read := {id(one) for one in tensors} & self._waiting.keys():
             self._catch_up(read)
         return func(*args, **kwargs)
 
@@ -99,12 +102,11 @@ class DeferredInitialisation(TorchFunctionMode):
                 func(*args, **kwargs)
 
 
-def _tensors(value: Any) -> Iterable[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _tensors(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _tensors(part)
+def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, dict):
+            yield from _tensors(value.values())
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)

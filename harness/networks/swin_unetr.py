@@ -6,12 +6,14 @@ name (see swin_merging.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from monai.networks.nets.swin_unetr import SwinTransformer
+import torch
+from monai.networks.nets.swin_unetr import SwinTransformer, WindowAttention
 from monai.networks.nets.swin_unetr import SwinUNETR as _MonaiSwinUNETR
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from harness.errors import UserError
 from harness.networks.errors import InputShapeError, format_size
@@ -79,23 +81,25 @@ class SwinUNETR(_MonaiSwinUNETR):  # type: ignore[misc]  # MONAI has no types
         gradient_checkpointing: bool = False,
     ) -> None:
         _check_sizes(feature_size, depths, num_heads)
-        super().__init__(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            feature_size=feature_size,
-            depths=tuple(depths),
-            num_heads=tuple(num_heads),
-            window_size=_WINDOW,
-            drop_rate=drop_rate,
-            attn_drop_rate=attn_drop_rate,
-            dropout_path_rate=drop_path_rate,
-            normalize=True,
-            patch_norm=False,
-            use_checkpoint=gradient_checkpointing,
-            spatial_dims=3,
-            downsample=merging_layer(merging),
-            use_v2=False,
-        )
+        with _WithoutPositions():
+            super().__init__(
+                in_channels=in_channels,
+                out_channels=out_channels,
+                feature_size=feature_size,
+                depths=tuple(depths),
+                num_heads=tuple(num_heads),
+                window_size=_WINDOW,
+                drop_rate=drop_rate,
+                attn_drop_rate=attn_drop_rate,
+                dropout_path_rate=drop_path_rate,
+                normalize=True,
+                patch_norm=False,
+                use_checkpoint=gradient_checkpointing,
+                spatial_dims=3,
+                downsample=merging_layer(merging),
+                use_v2=False,
+            )
+        _place_positions(self)
         self.in_channels, self.merging = in_channels, merging
 
     def forward(self, x: Tensor) -> Tensor:
@@ -160,22 +164,24 @@ class SwinSSL(nn.Module):
         super().__init__()
         _check_sizes(feature_size, depths, num_heads)
         self.in_channels, self.merging = in_channels, merging
-        self.swinViT = SwinTransformer(
-            in_chans=in_channels,
-            embed_dim=feature_size,
-            window_size=(_WINDOW,) * 3,
-            patch_size=(2, 2, 2),
-            depths=tuple(depths),
-            num_heads=tuple(num_heads),
-            drop_rate=drop_rate,
-            attn_drop_rate=attn_drop_rate,
-            drop_path_rate=drop_path_rate,
-            patch_norm=False,
-            use_checkpoint=gradient_checkpointing,
-            spatial_dims=3,
-            downsample=merging_layer(merging),
-            use_v2=False,
-        )
+        with _WithoutPositions():
+            self.swinViT = SwinTransformer(
+                in_chans=in_channels,
+                embed_dim=feature_size,
+                window_size=(_WINDOW,) * 3,
+                patch_size=(2, 2, 2),
+                depths=tuple(depths),
+                num_heads=tuple(num_heads),
+                drop_rate=drop_rate,
+                attn_drop_rate=attn_drop_rate,
+                drop_path_rate=drop_path_rate,
+                patch_norm=False,
+                use_checkpoint=gradient_checkpointing,
+                spatial_dims=3,
+                downsample=merging_layer(merging),
+                use_v2=False,
+            )
+        _place_positions(self)
         width = 2**_STAGES * feature_size
         self.rotation_head = nn.Linear(width, 4)
         self.contrastive_head = nn.Linear(width, _CONTRASTIVE_WIDTH)
@@ -202,6 +208,31 @@ class SwinSSL(nn.Module):
             "contrastive": self.contrastive_head(tokens[:, :, 1]),
             "reconstruction": self.conv(hidden[-1]),
         }
+
+
+class _WithoutPositions(TorchFunctionMode):
+    """Let MONAI number the voxel pairs of a window of one voxel: for the real one that takes long, in every block."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        return func(*((1,) if func is torch.arange else args), **(kwargs or {}))
+
+
+def _place_positions(network: nn.Module) -> None:
+    """Give every attention the position index that MONAI computes, after it was computed once."""
+    along = torch.arange(_WINDOW, device="cpu")
+    offset = along[:, None] - along + _WINDOW - 1  # from 0, of one voxel to another on one axis
+    steps = 2 * _WINDOW - 1
+    pairs = (
+        offset[:, None, None, :, None, None] * steps**2
+        + offset[None, :, None, None, :, None] * steps
+        + offset[None, None, :, None, None, :]
+    ).reshape(_WINDOW**3, _WINDOW**3)
+    for module in network.modules():
+        if isinstance(module, WindowAttention):
+            module.relative_position_index = pairs.to(module.relative_position_bias_table.device, copy=True)
 
 
 def _name_hidden(hidden: list[Tensor]) -> dict[str, Tensor]:

@@ -82,6 +82,17 @@ def test_the_values_follow_the_seed() -> None:
     assert not torch.equal(draw(3), draw(4))
 
 
+def test_what_is_filled_from_another_tensor_waits_for_nothing() -> None:
+    torch.manual_seed(0)
+    with DeferredInitialisation() as held_back:
+        one, other = nn.Linear(3, 3), nn.Linear(3, 3)
+        with torch.no_grad():
+            other.weight.mul_(0).add_(one.weight)
+    held_back.finish(nn.ModuleList([one, other]), without=set())
+    assert torch.equal(one.weight, other.weight)
+    assert float(one.weight.detach().abs().max()) > 0
+
+
 def test_a_parameter_that_is_read_meanwhile_has_its_values() -> None:
     with DeferredInitialisation():
         layer = nn.Linear(50, 50)

@@ -30,6 +30,9 @@ def test_equals_monais_own_network(merging: Merging, name: str, size: tuple[int,
     torch.manual_seed(0)
     ours = SwinUNETR(merging=merging, **SMALL)
     theirs = MonaiSwinUNETR(downsample=name, **SMALL)
+    indices = {key: value for key, value in theirs.state_dict().items() if key.endswith("relative_position_index")}
+    assert len(indices) == sum(SMALL["depths"])  # type: ignore[arg-type]
+    assert all(torch.equal(ours.state_dict()[key], value) for key, value in indices.items())
     theirs.load_state_dict(ours.state_dict())
     volume = torch.randn(1, 2, *size)
     torch.testing.assert_close(_eval(ours, volume), _eval(theirs, volume))
