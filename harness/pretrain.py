@@ -28,7 +28,7 @@ from harness.training.device import Numerics, set_up
 from harness.training.distributed import World, join, sum_over_ranks
 from harness.training.loop import fit
 
-__all__ = ["Pretrained", "pretrain"]
+__all__ = ["Pretrained", "pretrain", "refuse_contradictions"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def pretrain(config: PretrainConfig) -> Pretrained:
     base, _ = model_card(config.model, config.cards)
     base.refuse_unsupported()
     made = check_name(base, config.name)
-    parent = _parent(config, base)
+    refuse_contradictions(config, base)
+    parent = _parent(config)
     with join(config.device) as world, claim_folder(config.out / config.cell, follow=not world.is_main) as folder:
         weights = folder.path / "weights"
         if world.agree(folder.is_complete and (weights / "card.yaml").is_file()):
@@ -74,8 +75,21 @@ def pretrain(config: PretrainConfig) -> Pretrained:
         return Pretrained(made, weights / "card.yaml", folder.record)
 
 
-def _parent(config: PretrainConfig, base: ModelCard) -> Parent | None:
-    """Find the weights to go on from, and refuse what the recipe cannot start with."""
+def refuse_contradictions(config: PretrainConfig, base: ModelCard) -> None:
+    """Refuse what the recipe cannot start with, before anything is looked for.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+        The run.
+    base : ModelCard
+        What ``config.model`` names.
+
+    Raises
+    ------
+    UserError
+        Settings that belong together are not all there, or exclude each other.
+    """
     recipe = task_class(config.recipe)
     if recipe.second_stage and (config.parent is None or config.fold is None):
         raise UserError(
@@ -86,16 +100,23 @@ def _parent(config: PretrainConfig, base: ModelCard) -> Parent | None:
         raise UserError("With fold=, its validation cases of the one data set are held out: leave held_out out.")
     if config.fold is None and config.split is not None:
         raise UserError(f"split={config.split} needs fold=, which says whose training cases are used.")
+    if config.parent is None and config.weights is not None:
+        raise UserError("weights= names the file of the weights to go on from. Say parent=MODEL, too: whose it is.")
     if config.parent is None:
-        if config.weights is not None:
-            raise UserError("weights= names the file of the weights to go on from. Say parent=MODEL, too: whose it is.")
-        return None
-    card, home = model_card(config.parent, config.cards)
+        return
+    card, _ = model_card(config.parent, config.cards)
     card.refuse_unsupported()
     if card.family != base.family or card.checkpoint is None:
         raise UserError(
             f"parent={config.parent} cannot start {base.id}: it must be of the family {base.family} and have a file."
         )
+
+
+def _parent(config: PretrainConfig) -> Parent | None:
+    """Find the weights to go on from."""
+    if config.parent is None:
+        return None
+    card, home = model_card(config.parent, config.cards)
     return Parent(card, home, locate(card, home, config.weights))
 
 

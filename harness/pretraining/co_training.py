@@ -33,11 +33,14 @@ class CoTraining(nn.Module):
         dataset : Tensor of shape (batch,)
             Number of the branch of each row.
         """
+        return self.answer(image, [(dataset == number).nonzero()[:, 0] for number in range(len(self.branches))])
+
+    def answer(self, image: Tensor, asked: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Do what `forward` does; ``asked`` has the rows of every branch."""
         features = self.encoder(image)
         a, b, c = image.shape[2:]
         answers = []
-        for number, branch in enumerate(self.branches):
-            rows = (dataset == number).nonzero()[:, 0]
+        for branch, rows in zip(self.branches, asked, strict=True):
             if len(rows):
                 coarse = branch(features[rows])
                 answers.append((rows, F.interpolate(coarse, (a, b, c), mode="trilinear", align_corners=False)))

@@ -153,6 +153,13 @@ class Med3DTask(PretextTask):
         """Return the cross entropy over annotated voxels, averaged over the samples."""
         return co_training_loss(network(batch["image"], batch["dataset"]), batch["label"])
 
+    def rehearse(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """See `PretextTask.rehearse`: the turns of the data sets are known without looking at values."""
+        assert isinstance(network, CoTraining)
+        rows, count = torch.arange(len(batch["image"])), len(self.datasets)
+        answers = network.answer(batch["image"], [rows[number::count] for number in range(count)])
+        return co_training_loss(answers, batch["label"])
+
     def evaluate(self, network: nn.Module, device: torch.device | str) -> dict[str, float]:
         """Return scores on patches of held-out volumes.
 

@@ -115,6 +115,10 @@ class PretextTask(abc.ABC):
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the scalar to minimise, in float32."""
 
+    def rehearse(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Do what `loss` does on tensors that have shapes and no values, for `harness plan`."""
+        return self.loss(network, batch)
+
     @abc.abstractmethod
     def evaluate(self, network: nn.Module, device: torch.device | str) -> dict[str, float]:
         """Return scores on the held-out volumes, with what trivial answers score on the same samples.
