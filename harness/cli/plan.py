@@ -1,4 +1,4 @@
-"""``harness plan``: what a run or a sweep would do and take; runs nothing."""
+"""``harness plan``: what a run, a sweep or a pretraining would do and take; runs nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ __all__ = ["configure", "execute", "spell_plan"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_config_arguments(parser, "as for `harness sweep`: model=… dataset=… init=pretrained,scratch seed=0,1,2 …")
+    add_config_arguments(
+        parser,
+        "as for `harness sweep`: model=… dataset=… init=pretrained,scratch seed=0,1,2 …; "
+        "or as for `harness pretrain`: recipe=…",
+    )
     parser.add_argument("--without-twins", action="store_true", help="do not add the twins from scratch")
     parser.add_argument("--calibrate", action="store_true", help="time a few steps on the device, to say hours")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
@@ -27,11 +31,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print the plan."""
-    from harness.plan import plan
+    from harness.plan import plan, plan_pretraining
     from harness.sweep import expand
 
-    cells = expand(overrides_of(arguments), arguments.config_dir, twins=not arguments.without_twins)
-    made = plan(cells, calibrated=arguments.calibrate)
+    overrides = overrides_of(arguments)
+    if any(override.lstrip("+~").startswith("recipe") for override in overrides):
+        from harness.config import pretrain_config
+
+        made = plan_pretraining(pretrain_config(overrides, arguments.config_dir), calibrated=arguments.calibrate)
+    else:
+        cells = expand(overrides, arguments.config_dir, twins=not arguments.without_twins)
+        made = plan(cells, calibrated=arguments.calibrate)
     if arguments.json:
         sys.stdout.write(json.dumps(made.to_json(), indent=1, ensure_ascii=False) + "\n")
     else:

@@ -2,5 +2,6 @@
 
 from harness.footprint import Footprint, footprint
 from harness.plan.planning import Plan, plan
+from harness.plan.pretext import plan_pretraining
 
-__all__ = ["Footprint", "Plan", "footprint", "plan"]
+__all__ = ["Footprint", "Plan", "footprint", "plan", "plan_pretraining"]
