@@ -15,9 +15,18 @@ from pydantic import Field, model_validator
 from harness.cards.base import Fact
 from harness.errors import UserError
 
-__all__ = ["About", "BriefFact", "Claim", "ClaimFile", "Entry", "Ledger", "annotate"]
+__all__ = ["About", "BriefFact", "Claim", "ClaimFile", "Entry", "Folds", "Ledger", "annotate"]
 
 Confidence = Literal["brief", "paper", "repo", "secondary"]
+
+
+class Folds(Fact):
+    """How a printed number was made of the folds of a cross-validation."""
+
+    count: int = Field(gt=1)
+    combined: Literal["mean_of_folds", "pooled_cases"] = Field(
+        description="the mean of the folds' own values, or one value over the cases of all folds"
+    )
 
 
 class About(Fact):
@@ -39,6 +48,9 @@ class About(Fact):
         default_factory=dict,
         description="protocol fields that its source makes known, in the words of records; `recipe` means: as in the "
         "protocol file, if that was followed to the letter",
+    )
+    folds: Folds | None = Field(
+        default=None, description="where the number is over all folds; a run of one fold then says nothing about it"
     )
     not_public: str | None = Field(
         default=None, description="what is kept back, so that nobody can repeat it as printed"

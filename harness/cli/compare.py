@@ -7,6 +7,7 @@ import json
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,12 @@ def execute(arguments: argparse.Namespace) -> int:
     from harness.errors import unknown_name
 
     rows = {claim.id: claim for claim in claims().results}
-    runs = _runs(arguments.runs)
+    runs, withdrawn = _runs(arguments.runs)
     if arguments.claim is None:
-        return _all(list(rows.values()), runs, arguments)
+        return _all(list(rows.values()), runs, withdrawn, arguments)
     if arguments.claim not in rows:
         raise unknown_name("claim", arguments.claim, rows, "`harness list claims` shows them all.")
-    found = explained(rows[arguments.claim], list(rows.values()), runs, arguments.margin)
+    found = explained(rows[arguments.claim], list(rows.values()), runs, arguments.margin, withdrawn)
     if arguments.json:
         sys.stdout.write(json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
     else:
@@ -45,7 +46,9 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def explained(claim: Claim, claims: list[Claim], runs: list[Run], margin: float | None = None) -> Explanation:
+def explained(
+    claim: Claim, claims: list[Claim], runs: list[Run], margin: float | None = None, withdrawn: Collection[str] = ()
+) -> Explanation:
     """Compare and explain one claim.
 
     Parameters
@@ -58,6 +61,8 @@ def explained(claim: Claim, claims: list[Claim], runs: list[Run], margin: float 
         Records that verify.
     margin : float, optional
         Overrules the experiment's.
+    withdrawn : collection of str
+        Ids of the runs among them that no longer count.
     """
     from harness.cards.library import dataset_card, index, model_card
     from harness.cards.overlap import contamination_of
@@ -68,7 +73,7 @@ def explained(claim: Claim, claims: list[Claim], runs: list[Run], margin: float 
     gain = None
     if base is not None and claim.fraction is not None and base.fraction is not None:
         gain = claim.fraction - base.fraction
-    comparison = compare(claim, runs, claimed_gain=gain, margin=margin)
+    comparison = compare(claim, runs, claimed_gain=gain, withdrawn=withdrawn, margin=margin)
     said = []
     if claim.card in index("dataset") and claim.init != "scratch":
         data, _ = dataset_card(claim.card)
@@ -79,11 +84,20 @@ def explained(claim: Claim, claims: list[Claim], runs: list[Run], margin: float 
     return explain(claim, comparison, runs, said)
 
 
-def _runs(folders: list[Path]) -> list[Run]:
-    """Read every record below the folders that is what it says; refused ones are named and left out."""
+def _runs(folders: list[Path]) -> tuple[list[Run], set[str]]:
+    """Read every record below the folders that is what it says; refused ones are named and left out.
+
+    Returns
+    -------
+    list of Run
+        What was read.
+    set of str
+        Ids of those that were withdrawn by an objection in their folder: they stay visible and count nowhere.
+    """
     from harness.errors import UserError
     from harness.leaderboard.gather import find
     from harness.records.comparison import Run
+    from harness.records.objections import objections, standing
     from harness.records.store import load
     from harness.records.verify import verify
 
@@ -97,13 +111,17 @@ def _runs(folders: list[Path]) -> list[Run]:
             held.append(Run(load(one.folder), one.folder))
         except UserError as error:
             sys.stderr.write(f"left out: {one.place}: {error}\n")
-    return held
+    became = {run_id: state for top in given for run_id, state in standing(objections(top)).items()}
+    withdrawn = {run.record.run_id for run in held if became.get(run.record.run_id) == "withdrawn"}
+    for run_id in sorted(withdrawn):
+        sys.stderr.write(f"left out: {run_id}: withdrawn\n")
+    return held, withdrawn
 
 
-def _all(claims: list[Claim], runs: list[Run], arguments: argparse.Namespace) -> int:
+def _all(claims: list[Claim], runs: list[Run], withdrawn: Collection[str], arguments: argparse.Namespace) -> int:
     from harness.records.comparison import compare
 
-    found = [(claim, compare(claim, runs, margin=arguments.margin)) for claim in claims]
+    found = [(claim, compare(claim, runs, withdrawn=withdrawn, margin=arguments.margin)) for claim in claims]
     if arguments.json:
         sys.stdout.write(json.dumps([one.to_json() for _, one in found], indent=1, ensure_ascii=False) + "\n")
         return 0

@@ -5,15 +5,13 @@ Generated, never submitted. The rules of both verdicts are `harness.scoring.verd
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.cards.claim import Claim
-from harness.records.cases import read_cases
-from harness.records.identity import cell_key, sweep_key, twin_key
+from harness.records.attempts import Attempt, Run, attempts, latest, with_twins
+from harness.records.identity import twin_key
 from harness.records.protocol import (
     as_followed,
     claim_protocol,
@@ -38,22 +36,6 @@ __all__ = ["Comparison", "Run", "baseline_of", "compare", "gain", "twins"]
 
 
 @dataclass(frozen=True)
-class Run:
-    """A record and the folder that its case file lies in."""
-
-    record: Record
-    folder: Path
-
-    def case_scores(self, metric_id: str) -> dict[str, float]:
-        """Return case id to the mean over its defined classes, for every case that has one."""
-        values: dict[str, list[float]] = defaultdict(list)
-        for row in read_cases(self.folder / "cases.csv"):
-            if row.metric_id == metric_id and row.value is not None:
-                values[row.case_id].append(row.value)
-        return {case: sum(found) / len(found) for case, found in values.items()}
-
-
-@dataclass(frozen=True)
 class Comparison:
     """One claim beside the runs of one cell, seed by seed.
 
@@ -63,6 +45,8 @@ class Comparison:
         Which claim.
     run_ids : tuple of str
         The runs that were compared; empty where there is none.
+    n_seeds : int
+        How often the number was made again: one per run, or per seed whose folds are all there.
     metric : str or None
         Id of the record metric that was used.
     protocol : ProtocolDifference or None
@@ -79,6 +63,7 @@ class Comparison:
 
     claim_id: str
     run_ids: tuple[str, ...]
+    n_seeds: int
     metric: str | None
     protocol: ProtocolDifference | None
     value: ValueVerdict
@@ -128,11 +113,16 @@ def compare(
     if not unmarked:
         why = claim.about.not_attempted or "nobody has run it yet"
         return _nothing(claim, "only runs with stand-in weights, synthetic data or samples" if usable else why)
-    groups: dict[str, list[Run]] = defaultdict(list)
-    # A cell that was run twice is one seed, not two: the later run counts.
-    for run in {cell_key(run.record): run for run in sorted(unmarked, key=lambda run: run.record.created)}.values():
-        groups[sweep_key(run.record)].append(run)
-    judged = [_judge(claim, group, everything, stated, claimed_gain, margin) for group in groups.values()]
+    groups, incomplete = attempts(latest(unmarked), claim.about.folds)
+    if not groups:
+        why = (
+            f"{'; '.join(incomplete)}, and the printed number is over all {claim.about.folds.count}"
+            if (claim.about.folds and incomplete)
+            else "its runs are of a split with another number of folds"
+        )
+        return _nothing(claim, why)
+    counted = latest(run for run in everything if run.record.run_id not in gone)
+    judged = [_judge(claim, group, counted, incomplete, stated, claimed_gain, margin) for group in groups]
     # One line per claim: what can be compared, then what has most seeds, then the first by name.
     return min(judged, key=lambda one: (one.value.state == "not_comparable", -len(one.run_ids), one.run_ids))
 
@@ -158,27 +148,29 @@ def _is_its_model(claim: Claim, record: Record) -> bool:
 
 def _judge(
     claim: Claim,
-    runs: list[Run],
-    everything: Sequence[Run],
+    tried: list[Attempt],
+    counted: Sequence[Run],
+    incomplete: Sequence[str],
     stated: Mapping[str, Any] | None,
     claimed_gain: float | None,
     margin: float | None,
 ) -> Comparison:
-    runs = sorted(runs, key=lambda run: (run.record.seeds.torch or 0, run.record.run_id))
+    runs = [run for one in tried for run in one.runs]
     first, metric = runs[0].record, _metric(claim, runs[0].record)
-    ours = record_protocol(first, metric)
+    ours = record_protocol(first, metric, all_folds=claim.about.folds is not None)
     known = as_followed(claim_protocol(claim, stated), first, claim.about.protocol)
     protocol = protocol_difference(known, ours, pretrained=claim.init == "pretrained")
     eval_only = first.kind == "eval_only"
     fixed = {run.record.experiment.margin for run in runs if run.record.experiment is not None}
     before = len(fixed) == 1 and margin is None
-    chosen = margin or (fixed.pop() if before else suggested_margin(metric.n_cases, eval_only=eval_only))
+    n_cases = tried[0].n_cases(metric.id)
+    chosen = margin or (fixed.pop() if before else suggested_margin(n_cases, eval_only=eval_only))
     same_cases = protocol.fields["cases_scored"] == "same"
-    _, table = _table(runs, metric.id)
+    table = _table(tried, metric.id)
     value = value_verdict(
         reported=claim.fraction or 0.0,
         margin=chosen,
-        runs=[value for run in runs if (value := _metric(claim, run.record).value) is not None],
+        runs=[value for one in tried if (value := one.value(metric.id)) is not None],
         case_scores=None if same_cases else table,
         same_cases=same_cases,
         eval_only=eval_only,
@@ -186,17 +178,35 @@ def _judge(
         protocol=protocol,
         not_public=not_public(claim),
     )
-    found = gain(twins(runs, everything), metric, claimed=claimed_gain)
+    paired = with_twins(tried, twins(runs, counted))
+    found = _gain(paired, metric, claimed=claimed_gain)
+    said = [_explain(value, found, protocol, before), *_by_fold(claim, tried, metric.id)]
+    if incomplete:
+        said.append(f"Left out, since the printed number is over all folds: {'; '.join(incomplete)}.")
     return Comparison(
         claim_id=claim.id,
         run_ids=tuple(run.record.run_id for run in runs),
+        n_seeds=len(tried),
         metric=metric.id,
         protocol=protocol,
         value=value,
         gain=found,
         margin_fixed=before,
-        explanation=_explain(value, found, protocol, before),
+        explanation=" ".join(said),
     )
+
+
+def _by_fold(claim: Claim, tried: Sequence[Attempt], metric_id: str) -> list[str]:
+    """List the folds beside what was printed for each, where the claim is over folds; they are no repeats."""
+    if claim.about.folds is None:
+        return []
+    scale, parts = 0.01 if claim.unit == "percent" else 1.0, []
+    for fold in range(claim.about.folds.count):
+        values = [value for one in tried if (value := one.runs[fold].metric(metric_id).value) is not None]
+        printed = (claim.per_fold or {}).get(f"fold{fold}")
+        beside = f" (printed {printed * scale:.4f})" if printed is not None else ""
+        parts.append(f"{sum(values) / len(values):.4f}{beside}" if values else f"no value{beside}")
+    return [f"Fold by fold: {', '.join(parts)}."]
 
 
 def _metric(claim: Claim, record: Record) -> Metric:
@@ -218,14 +228,12 @@ def twins(runs: Iterable[Run], everything: Iterable[Run]) -> list[tuple[Run, Run
 
 def gain(pairs: Sequence[tuple[Run, Run]], metric: Metric, *, claimed: float | None = None) -> GainVerdict:
     """Judge the gain of pretraining over pairs of twins, on the cases that all of them have."""
-    flat = [run for pair in pairs for run in pair]
-    _, table = _table(flat, metric.id) if flat else ([], [])
-    return gain_verdict(
-        table[0::2],
-        table[1::2],
-        higher_is_better=metric.higher_is_better,
-        claimed=claimed,
-    )
+    return _gain([(Attempt((run,)), Attempt((twin,))) for run, twin in pairs], metric, claimed=claimed)
+
+
+def _gain(pairs: Sequence[tuple[Attempt, Attempt]], metric: Metric, *, claimed: float | None) -> GainVerdict:
+    table = _table([one for pair in pairs for one in pair], metric.id)
+    return gain_verdict(table[0::2], table[1::2], higher_is_better=metric.higher_is_better, claimed=claimed)
 
 
 def baseline_of(claim: Claim, claims: Iterable[Claim]) -> Claim | None:
@@ -238,16 +246,16 @@ def baseline_of(claim: Claim, claims: Iterable[Claim]) -> Claim | None:
     return rows[0] if claim.init == "pretrained" and len(rows) == 1 else None
 
 
-def _table(runs: Sequence[Run], metric_id: str) -> tuple[list[str], list[list[float]]]:
-    """Return the cases that every run has a score of, and the scores, one row per run."""
-    scores = [run.case_scores(metric_id) for run in runs]
-    common = sorted(set.intersection(*(set(one) for one in scores)))
-    return common, [[one[case] for case in common] for one in scores]
+def _table(tried: Sequence[Attempt], metric_id: str) -> list[list[float]]:
+    """Return the scores of the cases that all have, one row each."""
+    scores = [one.case_scores(metric_id) for one in tried]
+    common = sorted(set.intersection(*map(set, scores))) if scores else []
+    return [[one[case] for case in common] for one in scores]
 
 
 def _nothing(claim: Claim, why: str) -> Comparison:
     value = value_verdict(reported=claim.fraction or 0.0, margin=0.01, not_public=not_public(claim), not_attempted=why)
-    return Comparison(claim.id, (), None, None, value, gain_verdict([], []), False, value.explanation)
+    return Comparison(claim.id, (), 0, None, None, value, gain_verdict([], []), False, value.explanation)
 
 
 def _explain(value: ValueVerdict, found: GainVerdict, protocol: ProtocolDifference, fixed: bool) -> str:

@@ -91,7 +91,7 @@ def explain(
         claim=claim,
         comparison=comparison,
         fields=_fields(claim, comparison, used),
-        next_seed=one_more_seed(comparison.value, len(comparison.run_ids)),
+        next_seed=one_more_seed(comparison.value, comparison.n_seeds),
         contamination=tuple(dict.fromkeys([*said, *contamination])),
     )
 
@@ -147,7 +147,8 @@ def _fields(claim: Claim, comparison: Comparison, used: Sequence[Run]) -> tuple[
     if used:
         record = used[0].record
         metric = next(one for one in record.metrics if one.id == comparison.metric)
-        known, ours = as_followed(known, record, claim.about.protocol), record_protocol(record, metric)
+        known = as_followed(known, record, claim.about.protocol)
+        ours = record_protocol(record, metric, all_folds=claim.about.folds is not None)
     elif claim.about.protocol:
         recipe = f"as in the protocol {claim.about.protocol}"
         known = {name: recipe if value == "recipe" else value for name, value in known.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from harness.files import canonical_json, sha256_hex
 from harness.records.schema import Record
 
-__all__ = ["Keys", "cell_key", "keys", "record_path", "result_id", "run_id", "sweep_key", "twin_key"]
+__all__ = ["Keys", "cell_key", "folds_key", "keys", "record_path", "result_id", "run_id", "sweep_key", "twin_key"]
 
 Json = Mapping[str, Any]
 _NOT_IN_RUN_ID = ("run_id", "attestations")
 _DIGITS = 16
+_OF_FOLD = re.compile(r"_fold\d+$")
 
 
 def _short(value: Any) -> str:
@@ -93,6 +95,23 @@ def twin_key(record: Record) -> str:
 def sweep_key(record: Record) -> str:
     """Identify the cell without its seeds; see `Keys`."""
     return keys(record.to_json()).sweep
+
+
+def folds_key(record: Record) -> str:
+    """Identify the sweep without its fold: records with one key and one seed are a cross-validation.
+
+    Weights that belong to a fold (``ssl_small_fold0``) count as those of the cross-validation.
+    """
+    cell = _cell(record.to_json())
+    family, variant = cell["model"]
+    together = {
+        "model": [family, _OF_FOLD.sub("", variant)],
+        "dataset": cell["dataset"][0],  # the scored cases, and so their fingerprint, are others in every fold
+        "split": {**cell["split"], "fold": None},
+        "seeds": None,
+        "init": record.model.init,
+    }
+    return _short({**cell, **together})
 
 
 def record_path(record: Record) -> str:

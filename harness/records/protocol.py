@@ -142,8 +142,12 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
-def record_protocol(record: Record, metric: Metric) -> dict[str, Any]:
-    """Return the protocol behind one metric of a record; what the record does not know is None."""
+def record_protocol(record: Record, metric: Metric, *, all_folds: bool = False) -> dict[str, Any]:
+    """Return the protocol behind one metric of a record; what the record does not know is None.
+
+    With ``all_folds`` the record stands for its whole cross-validation: every fold was scored, and what differs from
+    fold to fold (the fingerprint of the scored cases, weights that belong to a fold) is left open.
+    """
     protocol, split = record.protocol, record.split
     try:
         threshold = getattr(find_definition(metric.id), "threshold", None)
@@ -151,8 +155,8 @@ def record_protocol(record: Record, metric: Metric) -> dict[str, Any]:
         threshold = None
     inference = protocol.inference
     return {
-        "cases_scored": (split.id, split.fold if (split.n_folds or 1) > 1 else None),
-        "data_version": record.dataset.fingerprint.scored,
+        "cases_scored": (split.id, split.fold if (split.n_folds or 1) > 1 and not all_folds else None),
+        "data_version": None if all_folds else record.dataset.fingerprint.scored,
         "label_set": _labels(metric.per_class) if metric.per_class else None,
         "metric_formula": _formula(metric.id),
         "threshold": threshold,
@@ -164,7 +168,7 @@ def record_protocol(record: Record, metric: Metric) -> dict[str, Any]:
         if inference is None
         else (inference.ensemble_size, inference.tta, inference.post_processing),
         "extra_training_data": (),
-        "weights": record.weights.sha256,
+        "weights": None if all_folds else record.weights.sha256,
         "preprocessing": _all((protocol.spacing, protocol.intensity, protocol.patch)),
         "schedule": _all((protocol.optimizer, protocol.lr, protocol.schedule, protocol.steps)),
     }

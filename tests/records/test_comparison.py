@@ -208,3 +208,108 @@ def test_a_claim_finds_the_nearest_metric(tools, tmp_path):
     assert find_metric(claim(), record).id == "dice.hard.native.v1"
     assert find_metric(claim(metric="soft_dice_mean_regions"), record).id == "dice.hard.native.v1"
     assert find_metric(claim(metric="lesionwise_f1"), record) is None
+
+
+FOLDS = {"count": 3, "combined": "mean_of_folds"}
+
+
+@pytest.fixture
+def folds(tools, tmp_path):
+    """Make runs of some folds for some seeds; every fold scores cases of its own, with weights of its own."""
+
+    def make(plan, init="pretrained", **over):
+        runs = []
+        for seed, found in plan.items():
+            for fold in found:
+                parts, name = tools.parts(init, seed), f"{init}-{seed}-{fold}-{len(list(tmp_path.iterdir()))}"
+                print_of = parts["dataset"].fingerprint.model_copy(update={"scored": f"{fold}" * 64})
+                given = {
+                    "evidence": (),
+                    "split": parts["split"].model_copy(update={"id": "boxes-3fold", "fold": fold, "n_folds": 3}),
+                    "model": parts["model"].model_copy(update={"variant": f"boxes_fold{fold}"}),
+                    "dataset": parts["dataset"].model_copy(update={"fingerprint": print_of}),
+                    **over,
+                }
+                made = tools.make(tmp_path / name, init, seed=seed, predict_seed=10 * seed + fold, **given)
+                rows = [row._replace(case_id=f"fold{fold}_{row.case_id}") for row in made.rows]
+                predictions = {f"fold{fold}_{case}": value for case, value in made.predictions.items()}
+                made = tools.make(
+                    tmp_path / name, init, seed=seed, **{**given, "cases": rows, "predictions": predictions}
+                )
+                made.write(tmp_path / name / "record")
+                runs.append(Run(made.record, tmp_path / name / "record"))
+        return runs
+
+    return make
+
+
+def over_folds(value, **over):
+    about = {"folds": FOLDS, "models": ["models_genesis.boxes_fold0"], **over.pop("about", {})}
+    about["models"] = [f"models_genesis.boxes_fold{fold}" for fold in range(3)]
+    split = "boxes-3fold (validation folds)"
+    return claim(value=value, unit="fraction", split=split, about=about, **over)
+
+
+def test_a_mean_of_folds_is_compared_with_the_mean_of_all_folds(folds):
+    runs = folds(dict.fromkeys(range(3), range(3)))
+    values = [run.record.metrics[0].value for run in runs]
+    printed = round(sum(values) / 9, 4)
+    found = compare(over_folds(printed, per_fold={"fold1": 0.5}), runs, margin=0.3)
+    assert found.value.state == "reproduced"
+    assert (found.value.interval_kind, found.n_seeds, len(found.run_ids)) == ("seeds", 3, 9)
+    assert found.protocol.fields["cases_scored"] == "same"
+    assert found.protocol.fields["weights"] == found.protocol.fields["data_version"] == "unknown"
+    assert found.value.difference == pytest.approx(sum(values) / 9 - printed)
+    first = [values[3 * seed] for seed in range(3)]
+    assert f"Fold by fold: {sum(first) / 3:.4f}, " in found.explanation
+    assert "(printed 0.5000)" in found.explanation
+    # t interval over the three seeds, whose values are means over folds: folds are no repeats
+    means = [sum(values[3 * seed : 3 * seed + 3]) / 3 for seed in range(3)]
+    half = 4.302652729911275 * (sum((m - sum(means) / 3) ** 2 for m in means) / 2) ** 0.5 / 3**0.5
+    assert (found.value.high - found.value.low) / 2 == pytest.approx(half + 0.5 * 10 ** -len(str(printed)[2:]))
+    # a claim about one fold alone is none about all of them
+    one = compare(claim(split="boxes-3fold fold1", about={"models": ["models_genesis.boxes_fold1"]}), runs)
+    assert (len(one.run_ids), one.protocol.fields["cases_scored"]) == (3, "same")
+
+
+def test_cases_of_all_folds_may_be_pooled_instead(folds):
+    runs = folds({0: range(3)})
+    pooled = {"folds": {"count": 3, "combined": "pooled_cases"}}
+    scores = [score for run in runs for score in run.case_scores("dice.hard.native.v1").values()]
+    found = compare(over_folds(0.5, about=pooled), runs, margin=0.2)
+    assert len(scores) == 15
+    assert found.value.difference == pytest.approx(sum(scores) / 15 - 0.5)
+    assert found.value.state == "inconclusive"  # one seed
+
+
+def test_incomplete_folds_are_no_verdict(folds):
+    found = compare(over_folds(0.5), folds({0: [0, 2], 1: [1]}))
+    assert (found.value.state, found.run_ids) == ("not_attempted", ())
+    assert "seed 0 lacks fold 1; seed 1 lacks folds 0, 2, and the printed number is over all 3" in found.explanation
+    some = compare(over_folds(0.5), folds({0: range(3), 1: range(2)}), margin=0.2)
+    assert (some.n_seeds, len(some.run_ids)) == (1, 3)
+    assert "Left out, since the printed number is over all folds: seed 1 lacks fold 2." in some.explanation
+
+
+def test_the_gain_over_folds_needs_every_twin(folds):
+    runs = folds({0: range(3)})
+    twins_of_all = folds({0: range(3)}, init="scratch")
+    full = compare(over_folds(0.5), [*runs, *twins_of_all]).gain
+    assert full.state != "not_attempted"
+    names = "dice.hard.native.v1"
+    ours = [s for run in runs for s in run.case_scores(names).values()]
+    theirs = [s for run in twins_of_all for s in run.case_scores(names).values()]
+    assert full.gain == pytest.approx((sum(ours) - sum(theirs)) / 15)
+    assert compare(over_folds(0.5), [*runs, *twins_of_all[:2]]).gain.state == "not_attempted"
+    gone = [twins_of_all[0].record.run_id]
+    assert compare(over_folds(0.5), [*runs, *twins_of_all], withdrawn=gone).gain.state == "not_attempted"
+
+
+def test_the_four_means_of_five_folds_are_in_the_ledger():
+    rows = {row.id: row for row in claims().results}
+    for name in ("r010", "r011", "r102", "r104"):
+        assert rows[name].about.folds.model_dump() == {"count": 5, "combined": "mean_of_folds"}
+        assert len(rows[name].about.models) == len(rows[name].about.experiments) == 5
+        if rows[name].per_fold:
+            assert sum(rows[name].per_fold.values()) / 5 == pytest.approx(rows[name].value, abs=1e-4)
+    assert rows["r135"].about.folds is None
