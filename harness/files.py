@@ -86,6 +86,9 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def canonical_json(value: Any) -> str:
     r"""Serialise to the one spelling that is hashed: sorted keys, no NaN, shortest floats, LF at the end.
 
@@ -99,7 +102,7 @@ def canonical_json(value: Any) -> str:
     >>> canonical_json({"b": 0.1, "a": [1, None]})
     '{"a":[1,null],"b":0.1}\n'
     """
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+    return _CANONICAL.encode(value) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -119,7 +119,7 @@ def _metric(
     sums: Sums,
 ) -> Metric:
     summary = summarise(
-        [_as_scored(row, card.id, policy, sums) for row in rows],
+        _as_scored(rows, card.id, policy, sums if how == "pooled" else None),
         policy,
         how,
         intervals=seed is not None,
@@ -156,16 +156,21 @@ def _interval(summary: MetricSummary) -> tuple[tuple[float, float] | None, Inter
     return (found.low, found.high), method
 
 
-def _as_scored(row: CaseRow, metric_id: str, policy: str, sums: Sums) -> dict[str, Any]:
-    return {
-        "case_id": row.case_id,
-        "class": row.class_name,
-        "metric": metric_id,
-        "value": math.nan if row.value is None else row.value,
-        "state": row.state,
-        "policy": policy,
-        "tp": row.tp or 0,
-        "fp": row.fp or 0,
-        "fn": row.fn or 0,
-        "sufficient": sums.get(row.case_id, {}).get(row.class_name),
-    }
+def _as_scored(rows: list[CaseRow], metric_id: str, policy: str, pooled: Sums | None) -> list[dict[str, Any]]:
+    """Return rows as `harness.scoring.score` makes them; counts and sums are in them where they are ``pooled``."""
+    made = [
+        {
+            "case_id": row[0],
+            "class": row[2],
+            "metric": metric_id,
+            "value": math.nan if row[4] is None else row[4],
+            "state": "both" if row[5] is None else row.state,
+            "policy": policy,
+        }
+        for row in rows
+    ]
+    if pooled is not None:
+        for row, scored in zip(rows, made, strict=True):
+            scored |= {"tp": row.tp or 0, "fp": row.fp or 0, "fn": row.fn or 0}
+            scored["sufficient"] = pooled.get(row.case_id, {}).get(row.class_name)
+    return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -74,6 +75,7 @@ class CaseRow(NamedTuple):
 
 COLUMNS = CaseRow._fields
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+_PRINTED = b"\n" + bytes(range(0x20, 0x7F))
 _SECONDS = COLUMNS.index("seconds")
 _HEADER = ",".join(COLUMNS)
 _OF_ROW = COLUMNS.index("tp")  # columns before this one differ from metric to metric
@@ -250,6 +252,7 @@ def _quick(text: str) -> tuple[list[CaseRow], str] | None:
         if len(heads) != _OF_ROW:
             return None
         own = [_converted(column, convert) for column, convert in zip(heads, _CONVERTERS[:_OF_ROW], strict=True)]
+        cases, labels, names, metrics, values, reasons = own
         different = list(dict.fromkeys(ends))
         columns = list(zip(*[end.split(",") for end in different], strict=True))
         if len(columns) != len(COLUMNS) - _OF_ROW:
@@ -261,8 +264,10 @@ def _quick(text: str) -> tuple[list[CaseRow], str] | None:
         of_masks = dict(zip(different, masks, strict=True))
     except ValueError:
         return None
-    order = list(zip(own[0], own[1], own[2], own[3], strict=True))
-    if order != sorted(order) or any(v is None and r is None for v, r in zip(own[4], own[5], strict=True)):
+    order = list(zip(cases, labels, names, metrics, strict=True))
+    if not all(map(operator.le, order, order[1:])):
+        return None
+    if None in values and (None, None) in zip(values, reasons, strict=True):
         return None
     make = CaseRow._make
     rows = [make(row + of_masks[end]) for row, end in zip(zip(*own, strict=True), ends, strict=True)]
@@ -276,6 +281,8 @@ def _quick(text: str) -> tuple[list[CaseRow], str] | None:
 
 def _converted(column: Sequence[str], convert: Callable[[list[str]], list[Any]]) -> list[Any]:
     """Convert the texts of a column; most columns hold few different ones, and each is converted once."""
+    if convert is _texts:
+        return list(column)
     texts = list(set(column))
     if len(texts) == len(column):
         return convert(list(column))
@@ -284,7 +291,10 @@ def _converted(column: Sequence[str], convert: Callable[[list[str]], list[Any]])
 
 
 def _controlled(text: str) -> bool:
-    # `isprintable` is many times faster than a search, and what it refuses beyond control characters is rare.
+    # Deleting what is harmless is many times faster than a search, and nearly every file is ASCII. What `isprintable`
+    # refuses beyond control characters is rare.
+    if text.isascii():
+        return bool(text.encode("ascii").translate(None, _PRINTED))
     inside = text.replace("\n", "")
     return not inside.isprintable() and _CONTROL.search(inside) is not None
 

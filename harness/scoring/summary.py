@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import operator
@@ -137,6 +138,11 @@ def _with_policy(rows: list[Row], policy_id: str) -> list[Row]:
 
 
 def _check_complete(by_metric: dict[str, list[Row]]) -> None:
+    with contextlib.suppress(KeyError):
+        keys = [(row["case_id"], row["class"], row["metric"]) for group in by_metric.values() for row in group]
+        if len(set(keys)) == len(keys) == math.prod(len(set(part)) for part in zip(*keys, strict=True)):
+            return
+    # Something is amiss: once more, slowly, to say what.
     seen: set[tuple[str, str, str]] = set()
     for group in by_metric.values():
         for row in group:
@@ -149,8 +155,6 @@ def _check_complete(by_metric: dict[str, list[Row]]) -> None:
             if key in seen:
                 raise UserError(f"Case {key[0]!r}, class {key[1]!r}, metric {key[2]!r} has two rows; it needs one.")
             seen.add(key)
-    if len(seen) == math.prod(len({key[i] for key in seen}) for i in range(3)):
-        return
     cases, classes, metrics = (list(dict.fromkeys(key[i] for key in sorted(seen))) for i in range(3))
     for case in cases:
         for name in classes:
@@ -163,12 +167,13 @@ def _check_complete(by_metric: dict[str, list[Row]]) -> None:
 
 
 def _summarise_metric(metric_id: str, rows: list[Row], averaging: Averaging, seed: int | None) -> MetricSummary:
-    by_class: dict[str, list[Row]] = defaultdict(list)
-    by_case: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_class[row["class"]].append(row)
-        by_case[row["case_id"]].append(row)
-    per_case = {case: value for case, group in by_case.items() if (value := _mean(_defined(group))) is not None}
+    by_class, by_case = _by(rows, "class"), _by(rows, "case_id")
+    # The mean of one value is that value, so most of the work is left out where there is one class.
+    per_case = (
+        {row["case_id"]: row["value"] for row in rows if math.isfinite(row["value"])}
+        if len(by_class) == 1
+        else {case: value for case, group in by_case.items() if (value := _mean(_defined(group))) is not None}
+    )
     pooled = averaging == "pooled"
     per_class = {
         name: _pooled(metric_id, group) if pooled else _over(group, _defined(group), len(_annotated(group)))
@@ -198,6 +203,13 @@ def _annotated(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row["state"] != "not_annotated"]
 
 
+def _by(rows: list[Row], name: str) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row[name]].append(row)
+    return groups
+
+
 def _defined(rows: list[Row]) -> list[float]:
     return [row["value"] for row in rows if math.isfinite(row["value"])]
 
@@ -208,7 +220,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _over(rows: list[Row], values: list[float], expected: int) -> Mean:
-    states = Counter(row["state"] for row in rows)
+    states = Counter([row["state"] for row in rows])
     not_annotated = states.pop("not_annotated", 0)
     return Mean(
         value=_mean(values),

@@ -7,7 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.records.cases import COLUMNS, CaseRow, case_rows, parse_cases, read_cases, scores_sha256, to_csv
+from harness.records import cases
+from harness.records.cases import (
+    COLUMNS,
+    CaseRow,
+    case_rows,
+    parse_cases,
+    read_cases,
+    row_order,
+    scores_sha256,
+    to_csv,
+)
 
 ROW = CaseRow("a", 1, "liver", "dice.hard.native.v1", 0.5, None, 2, 2, 2, 4, 4, 1.0, 1.0, 3.0, 0.25, "f" * 64)
 
@@ -58,6 +68,8 @@ def test_no_nan_or_infinity_is_written(value):
         (",2,2,2,", ",2.0,2,2,", "invalid literal"),
         ("liver", '"liver"', "quotes"),
         ("\n", "\r\n", "line ends"),
+        ("liver", "li\x7fver", "line ends"),
+        ("liver", "li\u2028ver", "line ends"),
         (",1.0,1.0,", ",1.0,", "15 fields"),
         ("case_id", "case", "name the columns"),
         ('liver', '"liver', "unexpected end"),
@@ -68,6 +80,28 @@ def test_another_spelling_is_refused(old, new, complaint):
     assert old in written
     with pytest.raises(UserError, match=complaint):
         parse_cases(written.replace(old, new) if old == "\n" else written.replace(old, new, 1))
+
+
+signs = st.sampled_from(["0", "9", ".", "-", ",", "e", '"', "\n", " ", "\x1f", "\x7f", "\u2028", "\u00e9", "inf", ""])
+
+
+@given(place=st.integers(0, 500), sign=signs, width=st.integers(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_the_quick_way_reads_what_the_careful_way_reads_and_nothing_else(place, sign, width):
+    names = [("a", 1, "dice.hard.native.v1"), ("a", 1, "hd95.native.v1"), ("b", 1, "dice.hard.native.v1")]
+    written = to_csv([ROW._replace(case_id=c, class_id=n, metric_id=m) for c, n, m in names])
+    place %= len(written)
+    changed = written[:place] + sign + written[place + width :]
+    try:
+        fields = cases._fields(changed, "cases.csv")
+        careful = (cases._parsed(fields[1:], "cases.csv"), cases._scores_sha256(fields[1:]))
+        sound = ",".join(fields[0]) == written.partition("\n")[0] and sorted(careful[0], key=row_order) == careful[0]
+    except (UserError, IndexError):
+        sound = False
+    quick = cases._quick(changed)
+    assert quick is None or (sound and quick == careful)
+    if changed == written:
+        assert quick is not None
 
 
 def test_rows_out_of_order_are_refused():
