@@ -24,7 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run the sweep and print what became of every cell; 1 where one has no valid record at the end."""
+    """Run the sweep and print what became of every cell.
+
+    1 where one has no valid record at the end; 75 where that is only because cells were asked to stop.
+    """
     from harness.sweep import expand
 
     return run_cells(
@@ -44,7 +47,7 @@ def run_cells(cells: list[Cell], arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(sweep_table([vars(row) for row in report.rows]))
-    return 0 if report.is_complete else 1
+    return report.exit_code
 
 
 def sweep_table(rows: list[dict[str, object]]) -> str:

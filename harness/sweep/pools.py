@@ -15,6 +15,7 @@ from typing import IO, Protocol
 from harness.executors import Executor, LocalExecutor
 from harness.machine import processors
 from harness.sweep.cells import Cell
+from harness.training.interruption import REQUEUE
 
 __all__ = ["Ended", "LocalPool", "Pool", "make_pool", "visible_gpus"]
 
@@ -23,11 +24,24 @@ _GRACE_SECONDS = 30.0  # to write a last checkpoint, after SIGTERM
 
 @dataclass(frozen=True)
 class Ended:
-    """A cell whose process is over, and why, where that is not in its folder; ``log`` is what it printed."""
+    """A cell whose process is over.
+
+    Attributes
+    ----------
+    cell : Cell
+        Which one.
+    why : str or None
+        What ended it, where that is not in its folder.
+    log : Path or None
+        What it printed.
+    asked_to_stop : bool
+        It saved its state because somebody asked it to, and did not fail.
+    """
 
     cell: Cell
     why: str | None
     log: Path | None = None
+    asked_to_stop: bool = False
 
 
 class Pool(Protocol):
@@ -145,7 +159,10 @@ class LocalPool:
             self._children.remove(child)
         if not over:
             time.sleep(0.1)
-        return [Ended(child.cell, _why(child.process.returncode), Path(child.log.name)) for child in over]
+        return [
+            Ended(child.cell, _why(child.process.returncode), Path(child.log.name), child.process.returncode == REQUEUE)
+            for child in over
+        ]
 
     def stop(self) -> None:
         """Ask every process to save and end; kill what does not."""

@@ -22,6 +22,7 @@ from harness.records.runfolder import planning_folder
 from harness.sweep.cells import Cell
 from harness.sweep.pools import Ended, Pool, make_pool
 from harness.sweep.records import fault_of
+from harness.training.interruption import REQUEUE, InterruptedRunError
 
 __all__ = ["Report", "Row", "sweep"]
 
@@ -30,7 +31,10 @@ _LOOK_EVERY_SECONDS = 1.0  # at cells that another process works on
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one cell: ``complete`` (now or before), or how it stands and why. Seconds are of this sweep."""
+    """What became of one cell: ``complete`` (now or before), or how it stands and why. Seconds are of this sweep.
+
+    ``interrupted`` is one that was asked to stop and saved its state; the next sweep goes on with it.
+    """
 
     cell: str
     state: str
@@ -50,6 +54,12 @@ class Report:
     def is_complete(self) -> bool:
         """Whether every cell has a valid record."""
         return all(row.state == "complete" for row in self.rows)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all is complete, 75 where cells were asked to stop and nothing else is amiss, 1 otherwise."""
+        left = {row.state for row in self.rows} - {"complete"}
+        return 0 if not left else REQUEUE if left == {InterruptedRunError.run_state} else 1
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -136,6 +146,9 @@ def _row(ended: Ended, seconds: float) -> Row:
     cell = ended.cell
     if cell.folder.is_complete:
         return _checked(cell, seconds)
+    if ended.asked_to_stop:
+        why = cell.folder.error or "it was asked to stop; the same command goes on from here"
+        return Row(cell.name, InterruptedRunError.run_state, seconds, why, str(cell.folder.path))
     if cell.folder.state in ("interrupted", "planned"):
         said = _last_line(ended.log)
         why = f"{ended.why or 'it left no record'}{f'; it said: {said}' if said else ''}"

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, UserError
 from harness.executors import RayExecutor
+from harness.progress import say
 from harness.sweep.cells import Cell
 from harness.sweep.pools import Ended
 from harness.sweep.worker import Work
+from harness.training.interruption import InterruptedRunError
 
 __all__ = ["RayPool"]
 
 _WAIT_SECONDS = 1.0
+_TRIES = 10  # of a cell that is asked to stop again and again, as on a cluster that shrinks
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A cell that Ray has, the file with its configuration, and how often it was sent."""
+
+    cell: Cell
+    file: str
+    tries: int
 
 
 class RayPool:
@@ -57,7 +70,7 @@ class RayPool:
         # a cell that fails is a result of the sweep; Ray must not try it again by itself
         remote = ray.remote(num_cpus=executor.cpus, num_gpus=executor.gpus, max_retries=0, max_calls=1)
         self._task: Any = remote(_execute)
-        self._cells: dict[Any, Cell] = {}
+        self._cells: dict[Any, _Sent] = {}
 
     def has_room(self) -> bool:
         """Return True: Ray keeps the queue."""
@@ -65,21 +78,34 @@ class RayPool:
 
     def start(self, cell: Cell, file: Path) -> None:
         """Send a cell."""
-        self._cells[self._task.remote(str(file.resolve()))] = cell
+        self._send(_Sent(cell, str(file.resolve()), 1))
 
     def ended(self) -> list[Ended]:
         """Return the cells whose tasks are over."""
         if not self._cells:
             return []
         done, _ = self._ray.wait(list(self._cells), num_returns=1, timeout=_WAIT_SECONDS)
-        return [Ended(self._cells.pop(reference), self._why(reference)) for reference in done]
+        over = []
+        for reference in done:
+            sent = self._cells.pop(reference)
+            why, asked_to_stop = self._end_of(reference)
+            if asked_to_stop and sent.tries < _TRIES:
+                say(f"{sent.cell.name}: was asked to stop and is sent again")
+                self._send(_Sent(sent.cell, sent.file, sent.tries + 1))
+            else:
+                over.append(Ended(sent.cell, why, asked_to_stop=asked_to_stop))
+        return over
 
-    def _why(self, reference: Any) -> str | None:
+    def _send(self, sent: _Sent) -> None:
+        self._cells[self._task.remote(sent.file)] = sent
+
+    def _end_of(self, reference: Any) -> tuple[str | None, bool]:
+        """Return what ended a task, and whether it was asked to stop."""
         try:
-            said: str | None = self._ray.get(reference)
+            why, asked_to_stop = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            return f"its Ray task died: {' '.join(str(error).split())[:500]}"
-        return said
+            return f"its Ray task died: {' '.join(str(error).split())[:500]}", False
+        return why, asked_to_stop
 
     def stop(self) -> None:
         """Cancel every task; a cell goes on from its checkpoint next time."""
@@ -92,10 +118,13 @@ class RayPool:
             self._ray.shutdown()
 
 
-def _execute(file: str) -> str | None:
-    """Execute a cell in a Ray worker; return what was wrong, since our errors need not be known to the driver."""
+def _execute(file: str) -> tuple[str | None, bool]:
+    """Execute a cell in a Ray worker; return what was wrong, since our errors need not be known to the driver.
+
+    The second value tells whether the cell was asked to stop and saved its state.
+    """
     try:
         Work()(file)
     except HarnessError as error:
-        return str(error)
-    return None
+        return str(error), isinstance(error, InterruptedRunError)
+    return None, False

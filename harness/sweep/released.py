@@ -30,29 +30,32 @@ def released_cells(overrides: Sequence[str], config_dir: Path | None = None) -> 
     """
     given = {text.partition("=")[0]: text.partition("=")[2] for text in overrides}
     rest = [text for text in overrides if text.partition("=")[0] not in ("init", "fold")]
-    if "experiment" in given and "model" not in given:
-        return expand([*overrides, "init=released"], config_dir, twins=False)
-    folders = [Path(folder) for folder in compose("run", rest, config_dir)["cards"]]
-    cards, model = index("model", folders), given.get("model", "")
-    own = _FOLD.match(model)
-    if own and "fold" not in given:
-        return expand([*rest, f"fold={own['fold']}", "init=released"], config_dir, twins=False)
-    siblings = {int(found["fold"]): name for name in cards if (found := _FOLD.match(name)) and found["family"] == model}
-    if model in cards or not siblings:
-        return expand([*rest, *_fold(given), "init=released"], config_dir, twins=False)
-    wanted = given.get("fold", "all")
-    folds = sorted(siblings) if wanted == "all" else [int(text) for text in wanted.split(",") if text.isdigit()]
+    model, own = given.get("model", ""), _FOLD.match(given.get("model", ""))
+    fold = given.get("fold", own["fold"] if own else None)
+    siblings = _siblings(model, rest, config_dir)
+    if not siblings:
+        chosen = [] if fold is None else [f"fold={fold}"]
+        return expand([*rest, *chosen, "init=released"], config_dir, twins=False)
+    numbers = sorted(siblings) if fold in (None, "all") else None
     others = [text for text in rest if not text.startswith("model=")]
+    one = [*others, f"model={siblings[min(siblings)]}", f"fold={min(siblings) if numbers else fold}", "init=released"]
+    cells = expand(one, config_dir, twins=False)  # composed once; the files of the folds vary in Python
     return [
-        cell
-        for fold in folds
-        for cell in expand(
-            [*others, f"model={siblings.get(fold, f'{model}_fold{fold}')}", f"fold={fold}", "init=released"],
-            config_dir,
-            twins=False,
-        )
+        _of_fold(cell, number, siblings.get(number, f"{model}_fold{number}"))
+        for number in numbers or dict.fromkeys(cell.config.fold for cell in cells)
+        for cell in cells
+        if numbers or cell.config.fold == number
     ]
 
 
-def _fold(given: dict[str, str]) -> list[str]:
-    return [f"fold={given['fold']}"] if "fold" in given else []
+def _siblings(family: str, overrides: Sequence[str], config_dir: Path | None) -> dict[int, str]:
+    """Return fold and card of every file of a family; none where the name is a card itself."""
+    has_own_cards = config_dir is not None or any("cards=" in text for text in overrides)
+    folders = [Path(folder) for folder in compose("run", overrides, config_dir)["cards"]] if has_own_cards else []
+    cards = index("model", folders)
+    found = {name: match for name in cards if (match := _FOLD.match(name)) and match["family"] == family}
+    return {} if family in cards else {int(match["fold"]): name for name, match in found.items()}
+
+
+def _of_fold(cell: Cell, fold: int, model: str) -> Cell:
+    return Cell(cell.config.model_copy(update={"fold": fold, "model": model}))

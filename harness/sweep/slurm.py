@@ -6,7 +6,9 @@ Which jobs are still there is asked of ``squeue``, since accounting (``sacct``) 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from harness.progress import say
 from harness.sweep.cells import Cell
 from harness.sweep.pools import Ended
 from harness.sweep.worker import Work
+from harness.training.interruption import REQUEUE, InterruptedRunError
 
-__all__ = ["SlurmPool"]
+__all__ = ["SlurmPool", "requeue_this_job"]
 
 _LOOK_EVERY_SECONDS = 2.0
 _ABSENT_LOOKS = 2  # a job that was submitted a moment ago may not be listed yet
@@ -96,7 +99,9 @@ class SlurmPool:
             if looks >= _ABSENT_LOOKS or (looks and cell.folder.is_complete):
                 del self._jobs[job]
                 log = self._folder / "slurm" / f"{job}_0_log.err"
-                over.append(Ended(cell, f"its Slurm job {job} ended without a record", log))
+                # its folder holds an error beside that word only where the process itself could note it
+                asked = cell.folder.state == InterruptedRunError.run_state and cell.folder.error is not None
+                over.append(Ended(cell, f"its Slurm job {job} ended without a record", log, asked))
         return over
 
     def stop(self) -> None:
@@ -132,18 +137,44 @@ class SlurmPool:
         return self._folder / f"{cell.name}.job"
 
 
+def requeue_this_job(most: int) -> None:
+    """End this process and put its job back into Slurm's queue, from where it goes on with its cell.
+
+    Parameters
+    ----------
+    most : int
+        How often a job may be queued again. Beyond, and where Slurm is ending the job already (it was cancelled, or is
+        being preempted, after which Slurm itself queues it again), this returns and does nothing.
+    """
+    environment = os.environ
+    if int(environment.get("SLURM_RESTART_COUNT", "0")) >= most:
+        return
+    task = environment.get("SLURM_ARRAY_TASK_ID")
+    job = f"{environment['SLURM_ARRAY_JOB_ID']}_{task}" if task else environment["SLURM_JOB_ID"]
+    if _answer("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip() != "RUNNING":
+        return
+    _answer("scontrol", "requeue", job)
+    say(f"asked to stop: job {job} is queued again and will go on from its checkpoint")
+    sys.exit(REQUEUE)
+
+
+def _answer(*command: str) -> str:
+    """Return what a command of Slurm says, asking again while the controller is restarting."""
+    for attempt in range(5):
+        try:
+            found = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", timeout=60)  # noqa: S603
+            return found.stdout
+        except (OSError, subprocess.SubprocessError) as error:
+            problem = str(getattr(error, "stderr", None) or error).strip()
+            time.sleep(_LOOK_EVERY_SECONDS * attempt)
+    raise HarnessError(f"`{command[0]}` does not answer: {problem}. The jobs stay; run the same command again later.")
+
+
 def _noted(path: Path) -> str | None:
     return str(json.loads(path.read_text(encoding="utf-8"))["job"]) if path.is_file() else None
 
 
 def _listed() -> set[str]:
     """Return the ids of all jobs that are pending, running or being requeued."""
-    command = ["squeue", "--noheader", "--array", "--format=%i"]
-    for attempt in range(5):
-        try:
-            found = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", timeout=60)  # noqa: S603
-            return {line.strip() for line in found.stdout.splitlines() if line.strip()}
-        except (OSError, subprocess.SubprocessError) as error:
-            problem = getattr(error, "stderr", None) or str(error)
-            time.sleep(_LOOK_EVERY_SECONDS * attempt)  # the controller may be restarting
-    raise HarnessError(f"`squeue` does not answer: {problem.strip()}. The jobs stay; run the same command again later.")
+    said = _answer("squeue", "--noheader", "--array", "--format=%i")
+    return {line.strip() for line in said.splitlines() if line.strip()}

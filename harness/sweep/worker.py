@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 from harness.config import RunConfig
 from harness.errors import HarnessError
+from harness.executors import SlurmExecutor
+from harness.training.interruption import InterruptedRunError
 
 __all__ = ["Work", "read_cell"]
 
@@ -21,10 +24,21 @@ class Work:
     """A cell as a call, for executors that send calls: Slurm through submitit, and Ray."""
 
     def __call__(self, file: str) -> str:
-        """Execute the cell; return its record's folder, or raise what ended it."""
+        """Execute the cell; return its record's folder, or raise what ended it.
+
+        A job of Slurm that is asked to stop goes back into the queue.
+        """
         from harness.run import run
 
-        return str(run(read_cell(Path(file))))
+        config = read_cell(Path(file))
+        try:
+            return str(run(config))
+        except InterruptedRunError:
+            if isinstance(config.executor, SlurmExecutor) and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+                from harness.sweep.slurm import requeue_this_job
+
+                requeue_this_job(config.executor.requeues)
+            raise
 
     def checkpoint(self, file: str) -> object:
         """Tell submitit how to go on after a time limit or pre-emption: the same call, which resumes."""

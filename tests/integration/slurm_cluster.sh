@@ -34,7 +34,7 @@ SlurmctldPort=$base
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$home/munge/socket
+AuthInfo=socket=$home/munge/socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation=$home/state
 SlurmdSpoolDir=$home/spool.%n

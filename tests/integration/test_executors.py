@@ -5,22 +5,25 @@ The tests of Slurm and Ray skip where those are not installed, unless HARNESS_RE
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.cli import main
+from harness.executors import LocalExecutor
 from harness.records.runfolder import RunFolder
 from harness.sweep import Cell, expand, sweep
-from harness.sweep.pools import make_pool
+from harness.sweep.pools import LocalPool, make_pool
 
 CLUSTER = Path(__file__).parent / "slurm_cluster.sh"
 
@@ -94,6 +97,42 @@ def test_an_interrupted_sweep_ends_its_processes_and_goes_on(cell: list[str], tm
     assert (folder.checkpoints / "state.pt").is_file()
 
 
+def once(path: Path, what: str, do: Callable[[], None]) -> threading.Thread:
+    """Do something, in a thread, as soon as a file below a folder has a line: an empty log is not yet a loop."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 240
+        while not any(file.stat().st_size for file in path.glob(what)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        do()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def long_cell(cell: list[str], *where: str) -> list[Cell]:
+    """A cell of so many steps that there is time to ask it to stop."""
+    training = "protocol.training"
+    steps = [f"{training}.steps=150", f"{training}.log_every=1", f"{training}.checkpoint_every=1000"]
+    return expand([*cell, *steps, "device=cpu", "threads=1", *where])
+
+
+@pytest.mark.slow
+def test_a_process_that_is_asked_to_stop_goes_on_with_the_next_sweep(cell: list[str], tmp_path: Path) -> None:
+    cells = long_cell(cell)
+    pool = LocalPool(LocalExecutor())
+    asked = once(tmp_path / "runs", "*/log.jsonl", lambda: pool._children[0].process.terminate())
+    report = sweep(cells, pool)
+    asked.join()
+    assert (report.rows[0].state, report.exit_code) == ("interrupted", 75), report
+    assert "Asked to stop (SIGTERM) at step" in (report.rows[0].error or "")
+    assert cells[0].folder.state == "interrupted"
+    assert (cells[0].folder.checkpoints / "state.pt").is_file()
+    assert sweep(cells).exit_code == 0
+    assert cells[0].folder.resumes == 1
+
+
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     need("slurm", is_here=bool(shutil.which("slurmctld") and shutil.which("munged") and installed("submitit")))
@@ -137,6 +176,28 @@ def test_slurm_jobs(cell: list[str], tmp_path: Path, capsys: pytest.CaptureFixtu
         sweep(impossible)
 
 
+@pytest.mark.slow
+@pytest.mark.slurm
+@pytest.mark.usefixtures("slurm")
+def test_a_slurm_job_that_is_asked_to_stop_is_queued_again(
+    cell: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["executor=slurm", "executor.gpus=0", "executor.cpus=1", "executor.memory_gb=4", "executor.minutes=10"]
+    cells = long_cell(cell, *where)
+
+    def ask() -> None:
+        (note,) = (tmp_path / "runs" / ".sweep").glob("*.job")
+        job = json.loads(note.read_text(encoding="utf-8"))["job"]
+        subprocess.run(["scancel", "--signal=TERM", job], check=True, timeout=60)
+
+    asked = once(tmp_path / "runs", "*/log.jsonl", ask)
+    report = sweep(cells)
+    asked.join()
+    assert (report.rows[0].state, report.ran) == ("complete", 1), report
+    assert cells[0].folder.resumes == 1
+    assert capsys.readouterr().err.count("jobs submitted") == 1
+
+
 def write(planned: Path, one: Cell) -> Path:
     path = planned / f"{one.name}.json"
     path.write_text(json.dumps(one.config.model_dump(mode="json")), encoding="utf-8")
@@ -154,3 +215,28 @@ def test_ray_tasks(
     report = json.loads(capsys.readouterr().out)
     assert code == 1
     expect_one_failure(tmp_path / "runs", report)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_ray_task_that_is_asked_to_stop_is_sent_again(
+    cell: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("ray", is_here=installed("ray"))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    cells = long_cell(cell, "executor=ray", "executor.cpus=1")
+
+    def ask() -> None:
+        """Ask whichever process holds the cell's lock."""
+        held = cells[0].folder.path / "lock"
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if any(link.resolve() == held for link in (process / "fd").iterdir()):
+                    os.kill(int(process.name), signal.SIGTERM)
+
+    asked = once(tmp_path / "runs", "*/log.jsonl", ask)
+    report = sweep(cells)
+    asked.join()
+    assert (report.rows[0].state, report.ran) == ("complete", 1), report
+    assert cells[0].folder.resumes == 1
+    assert "is sent again" in capsys.readouterr().err

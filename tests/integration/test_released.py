@@ -18,6 +18,7 @@ from harness.errors import UserError
 from harness.records.verify import verify
 from harness.resources import shipped
 from harness.run import run
+from harness.sweep import cells
 from harness.sweep.released import released_cells
 
 
@@ -60,6 +61,9 @@ def test_a_released_file_is_scored_with_zero_steps(cell: list[str], synthetic: P
     assert record["weights"]["state_sha256"] == record["weights"]["final_sha256"]
     assert "stand_in_weights" in record["evidence"]
     assert record["cost"]["wall"]["train"] == 0
+    planned = record["cost"]["planned"]
+    assert (planned["steps"], planned["flops_per_step"], planned["train_memory"]) == (0, 0, 0)
+    assert planned["parameters"] == record["model"]["parameters"]["total"]
     verdict = verify(
         folder, rescore=True, full=True, cards=[synthetic, tmp_path / "cards"], data_root=synthetic / "synthetic"
     )
@@ -72,14 +76,24 @@ def test_a_released_file_is_scored_with_zero_steps(cell: list[str], synthetic: P
         run(run_config([*rest, "model=mis_fm.other", "init=released"]))
 
 
-def test_files_of_folds_are_scored_on_their_own_fold(cell: list[str], synthetic: Path, tmp_path: Path) -> None:
+def test_files_of_folds_are_scored_on_their_own_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     base = ["dataset=brats2021", "protocol=swin_unetr_brats21"]
-    every = released_cells([*base, "model=swin_unetr.brats21", "fold=all"])
+    composed: list[object] = []
+    original = cells.compose
+    with monkeypatch.context() as patched:
+        patched.setattr(cells, "compose", lambda *given: composed.append(given) or original(*given))
+        every = released_cells([*base, "model=swin_unetr.brats21", "fold=all"])
+    assert len(composed) == 1
     assert [(one.config.model, one.config.fold) for one in every] == [
         (f"swin_unetr.brats21_fold{fold}", fold) for fold in range(5)
     ]
     assert {one.config.init for one in every} == {"released"}
-    assert [one.config.fold for one in released_cells([*base, "model=swin_unetr.brats21", "fold=1,3"])] == [1, 3]
+    some = released_cells([*base, "model=swin_unetr.brats21", "fold=1,3"])
+    assert [(one.config.model, one.config.fold) for one in some] == [
+        (f"swin_unetr.brats21_fold{fold}", fold) for fold in (1, 3)
+    ]
+    beyond = released_cells([*base, "model=swin_unetr.brats21", "fold=7"])
+    assert [one.config.model for one in beyond] == ["swin_unetr.brats21_fold7"]  # has no card, which `run` then says
     assert [one.config.fold for one in released_cells([*base, "model=swin_unetr.brats21_fold2"])] == [2]
     assert len(released_cells(["model=swin_unetr.btcv_tiny", "dataset=btcv"])) == 1
     assert released_cells(["experiment=brats21_released_swin_fold1"])[0].config.model == "swin_unetr.brats21_fold1"

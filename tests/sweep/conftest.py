@@ -11,6 +11,7 @@ from harness.errors import HarnessError
 from harness.sweep import Cell
 from harness.sweep.pools import Ended
 from harness.sweep.worker import Work
+from harness.training.interruption import InterruptedRunError
 
 
 class InProcess:
@@ -26,13 +27,13 @@ class InProcess:
 
     def start(self, cell: Cell, file: Path) -> None:
         self.started.append(cell.name)
-        why = None
+        why, asked = None, False
         try:
             self._before(cell)
             Work()(str(file))
         except HarnessError as error:
-            why = str(error)
-        self._over.append(Ended(cell, why))
+            why, asked = str(error), isinstance(error, InterruptedRunError)
+        self._over.append(Ended(cell, why, asked_to_stop=asked))
 
     def ended(self) -> list[Ended]:
         over, self._over = self._over, []

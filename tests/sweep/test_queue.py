@@ -15,6 +15,7 @@ from harness.errors import HarnessError, UserError
 from harness.sweep import Cell, expand, sweep
 from harness.sweep.pools import LocalPool, _why
 from harness.sweep.worker import read_cell
+from harness.training.interruption import InterruptedRunError
 
 
 def states(out: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
@@ -70,6 +71,30 @@ def test_a_process_that_dies_is_noted_in_its_folder(cell: list[str], in_process:
     report = sweep([one], in_process(die))
     assert (report.rows[0].state, report.rows[0].error) == ("failed", "killed by SIGKILL")
     assert (one.folder.state, one.folder.error) == ("failed", "killed by SIGKILL")
+
+
+def test_a_cell_that_is_asked_to_stop_has_not_failed(
+    cell: list[str], tmp_path: Path, in_process: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = cells = expand([*cell, "seed=0,1"])
+
+    def stop(cell: Cell) -> None:
+        with cell.folder.at_work():
+            if cell.name == first.name:
+                raise InterruptedRunError("Asked to stop (SIGTERM) at step 3 of 6.")
+            raise HarnessError("the disk is full")
+
+    report = sweep(cells, in_process(stop))
+    assert [(row.state, row.error) for row in report.rows] == [
+        ("interrupted", "Asked to stop (SIGTERM) at step 3 of 6."),
+        ("failed", "the disk is full"),
+    ]
+    assert states(tmp_path / "runs", capsys) == {first.name: "interrupted", second.name: "failed"}
+    assert (report.exit_code, sweep([first], in_process(stop)).exit_code) == (1, 75)
+    again = in_process()
+    assert sweep([first], again).exit_code == 0
+    assert again.started == [first.name]
+    assert first.folder.resumes == 2
 
 
 def test_a_cell_that_another_process_holds_is_waited_for_and_not_run_twice(cell: list[str], in_process: Any) -> None:
