@@ -28,6 +28,7 @@ from harness.progress import track
 __all__ = ["draw", "thumbnail", "write_page"]
 
 _SIDE = 160  # pixels of the longer side of a slice
+_SAMPLE = 200_000  # so many values settle what is black and what is white
 _COLOURS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178))
 _STYLE = """body{font:14px/1.5 sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#1b1f24}
 table{border-collapse:collapse;width:100%}th,td{border-bottom:1px solid #d0d7de;padding:.4rem .6rem;text-align:left;
@@ -117,28 +118,49 @@ def draw(volume: Volume, labels: NDArray[Any] | None) -> bytes:
     bytes
         A PNG file.
     """
-    if labels is None or labels.shape != volume.grid.shape:
-        labels = np.zeros(volume.grid.shape, np.uint8)
     image = volume.data if volume.data.ndim == 3 else volume.data[..., 0]
+    if labels is None or labels.shape != image.shape:
+        labels = np.zeros(image.shape, np.uint8)
     spec = GridSpec.plan(volume.grid, axcodes="LPI")  # rows and columns of a picture then run right, down, and so on
-    grey = spec.apply(_grey(image), order="nearest", fill=0)
-    marks = spec.apply(labels, order="nearest", fill=0)
-    middle = [int(np.median(at)) if at.size else n // 2 for at, n in zip(np.nonzero(marks), marks.shape, strict=True)]
+    scan, marks = (_turned(array, spec) for array in (image, labels))
+    drawn = _places(labels)  # of each stored axis
+    middle = []
+    for axis, flip in zip(spec.permutation, spec.flips, strict=True):
+        n, at = image.shape[axis], drawn[axis]
+        middle.append(n // 2 if at is None else int(n - 1 - at if flip else at))
+    low, high = _window(image)
     spacing = spec.target.spacing
     parts = []
     for axis in (2, 1, 0):
         rest = [other for other in range(3) if other != axis]
-        plane = np.take(grey, middle[axis], axis=axis).T, np.take(marks, middle[axis], axis=axis).T
-        parts.append(_slice(*plane, (spacing[rest[1]], spacing[rest[0]])))
+        plane, outlined = (np.take(array, middle[axis], axis=axis).T for array in (scan, marks))
+        parts.append(_slice(_grey(plane, low, high), outlined, (spacing[rest[1]], spacing[rest[0]])))
     return _png(parts)
 
 
-def _grey(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Map the 1st to 99.5th percentile of the finite values to black and white."""
-    finite = image[np.isfinite(image)]
-    low, high = np.percentile(finite[:: max(1, finite.size // 200_000)], (1, 99.5)) if finite.size else (0.0, 1.0)
-    scaled = (np.nan_to_num(image.astype(np.float32), nan=low, posinf=high, neginf=low) - low) / max(high - low, 1e-6)
-    return np.asarray(scaled.clip(0, 1) * 255, dtype=np.uint8)
+def _turned(array: NDArray[Any], spec: GridSpec) -> NDArray[Any]:
+    """View a stored volume with the axes of the target of ``spec``; only the three planes drawn are ever copied."""
+    return array.transpose(spec.permutation)[tuple(slice(None, None, -1 if flip else 1) for flip in spec.flips)]
+
+
+def _places(labels: NDArray[Any]) -> list[float | None]:
+    """Return the median index of the labelled voxels along each stored axis; None without any."""
+    at = np.nonzero(labels.T)[::-1]  # files are stored with the first axis fastest
+    return [float(np.median(one)) if one.size else None for one in at]
+
+
+def _window(image: NDArray[Any]) -> tuple[float, float]:
+    """Return the 1st and 99.5th percentile of some finite values, evenly spread over the volume."""
+    some = image.ravel(order="K")[:: image.size // _SAMPLE | 1]  # odd, so that not one column of every row is met
+    finite = some[np.isfinite(some)]
+    low, high = np.percentile(finite, (1, 99.5)) if finite.size else (0.0, 1.0)
+    return float(low), float(high)
+
+
+def _grey(plane: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Map the window to black and white."""
+    values = np.nan_to_num(plane.astype(np.float32), nan=low, posinf=high, neginf=low)
+    return np.asarray(((values - low) / max(high - low, 1e-6)).clip(0, 1) * 255, dtype=np.uint8)
 
 
 def _slice(grey: NDArray[np.uint8], marks: NDArray[Any], spacing: tuple[float, float]) -> NDArray[np.uint8]:
