@@ -13,6 +13,7 @@ __all__ = [
     "Checkpoint",
     "Contamination",
     "DeclaredException",
+    "Disclosure",
     "InputContract",
     "Intensity",
     "ModelCard",
@@ -85,6 +86,13 @@ class Contamination(Fact):
     evidence: str
 
 
+class Disclosure(Fact):
+    """Whether the authors published a part of how the weights were made, and what shows it."""
+
+    state: Literal["public", "partly", "on request", "not published"]
+    evidence: str = Field(min_length=1, description="where it is, or where it says that there is none")
+
+
 class Pretraining(Fact):
     """What the weights were made from."""
 
@@ -93,6 +101,8 @@ class Pretraining(Fact):
     steps: int | None = None
     parent: str | None = Field(default=None, description="the weight set that pretraining itself started from")
     fingerprint: str | None = Field(default=None, description="fingerprint of the volumes, where we pretrained")
+    split: Disclosure | None = Field(default=None, description="which cases were seen and held out; null: unknown")
+    logs: Disclosure | None = Field(default=None, description="of pretraining or of runs from it; null: unknown")
     notes: tuple[str, ...] = ()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.cards.dataset import DatasetCard
-from harness.cards.model import ModelCard
+from harness.cards.model import Disclosure, ModelCard
 from harness.leaderboard.summary import RunSummary
 from harness.leaderboard.text import duration, plural
 
@@ -58,9 +58,30 @@ def openness(cards: Sequence[ModelCard], datasets: Mapping[str, DatasetCard]) ->
         _code(published),
         _data(published, datasets),
         _recipe(published),
-        Openness("Split", "unknown", "no card says which of the pretraining cases were held out"),
-        Openness("Logs", "unknown", "no card names logs of the pretraining"),
+        _disclosed(
+            "Split",
+            [card.pretraining.split if card.pretraining else None for card in published],
+            "no card says which cases the pretraining saw and held out",
+        ),
+        _disclosed(
+            "Logs", [card.pretraining.logs if card.pretraining else None for card in published], "no card names any"
+        ),
     ]
+
+
+def _disclosed(part: str, stated: Sequence[Disclosure | None], otherwise: str) -> Openness:
+    """Join what the cards of a family state; where only some do, the rest stays unknown and is counted."""
+    known = [one for one in stated if one is not None]
+    if not known:
+        return Openness(part, "unknown", otherwise)
+    evidence = "; ".join(dict.fromkeys(one.evidence for one in known))
+    silent = len(stated) - len(known)
+    states = {one.state for one in known}
+    state = "partly" if silent or len(states) > 1 else known[0].state
+    if silent and states == {"not published"}:
+        state = "unknown"  # nothing is known to be public, and of some weight sets nothing is known at all
+    rest = f"; unknown for {silent} of {plural(len(stated), 'weight set')}" if silent else ""
+    return Openness(part, state, evidence + rest)
 
 
 def _weights(cards: Sequence[ModelCard]) -> Openness:

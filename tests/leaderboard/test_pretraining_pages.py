@@ -70,7 +70,22 @@ def test_openness_says_what_the_cards_say_and_unknown_otherwise(families):
     assert "https://github.com/Tencent/MedicalNet" in parts["Code"].evidence
     assert parts["Recipe"].state in {"partly", "not published"}
     assert {parts[name].state for name in ("Split", "Logs")} == {"unknown"}
+    assert "the list of the 23 data sets was never published" in parts["Split"].evidence
+    assert "unknown for" in parts["Split"].evidence
     assert all(part.evidence for part in parts.values())
+
+
+def test_split_and_logs_are_as_public_as_the_cards_say(families):
+    (card,) = [card for card in families["models_genesis"] if card.id == "models_genesis.chest_ct"]
+    parts = {part.part: part for part in openness([card], {})}
+    assert (parts["Split"].state, parts["Logs"].state) == ("public", "partly")
+    assert "https://github.com/MrGiovanni/ModelsGenesis" in parts["Split"].evidence
+    silent = card.model_copy(update={"pretraining": card.pretraining.model_copy(update={"split": None, "logs": None})})
+    both = {part.part: part for part in openness([card, silent], {})}
+    assert both["Split"].state == "partly"
+    assert both["Split"].evidence.endswith("unknown for 1 of 2 weight sets")
+    nothing = {part.part: part for part in openness([silent], {})}
+    assert {nothing[name].state for name in ("Split", "Logs")} == {"unknown"}
 
 
 def test_weights_that_were_made_here_say_nothing_about_what_the_authors_published(families):
