@@ -1,6 +1,7 @@
 """Training patches per second, CPU per patch and memory beside MONAI, with and without augmentation.
 
     python benchmarks/patches.py [--cases 30] [--patches 200] [--repeats 3]
+    python benchmarks/patches.py --together [--nnunet PYTHON] [--cases 3] [--patches 60]
 
 Synthetic cases of 256x256x100 voxels (0.9x0.9x2.5 mm, LPS) are prepared to RAS, 1.5x1.5x2 mm, window [0, 1]; patches
 are 96^3, half of them on foreground. Every source runs in a process of its own with one torch thread, in turn with the
@@ -9,8 +10,11 @@ patch of a set of one case (so that libraries are loaded and code is compiled on
 of it is page cache shared by all processes, so the anonymous part is printed as well. "bare copy" is the limit: torch
 converts a random patch of the mapped files into ready buffers.
 
-nnU-Net's loader would replace torch when installed, so it is not here. On a quiet machine it took 3.1 ms of CPU per
-patch, 85 ms with its augmentation, where the bare copy took 1.16 and CacheDataset 5.0.
+``--together`` compares CPU alone: the sources take turns in one process, block by block, so that a busy machine changes
+them alike. ``--nnunet`` names a Python that has nnunetv2 (`patches_nnunet.py` says how); its loader then reads the same
+voxels in a process of its own, started between two halves of ours. "harness, as nnU-Net" has the transforms of
+nnU-Net's default augmentation with their probabilities: rotation and scaling drawn apart, two gammas, blur and low
+resolution half as often as they are written there, since it draws twice; a shift stands for its contrast.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -54,11 +59,26 @@ def write_cases(folder: Path, count: int) -> None:
             nibabel.save(nibabel.Nifti1Image(data, AFFINE), folder / f"{case:03}_{name}.nii.gz")
 
 
-def ours(folder: Path, augment: bool) -> Callable[[int], Any]:
+# nnU-Net's default augmentation in our words.
+LIKE_NNUNET: list[dict[str, Any]] = [
+    {"name": "flip", "axes": [0, 1, 2], "probability": 0.5},
+    {"name": "affine", "rotate": [30, 30, 30], "zoom": [1, 1], "probability": 0.2},
+    {"name": "affine", "rotate": [0, 0, 0], "zoom": [0.7, 1.4], "probability": 0.2},
+    {"name": "gaussian_noise", "probability": 0.1},
+    {"name": "gaussian_smooth", "sigma": [0.5, 1.0], "probability": 0.1},
+    {"name": "scale_intensity", "factors": [-0.25, 0.25], "probability": 0.15},
+    {"name": "shift_intensity", "probability": 0.15},
+    {"name": "low_resolution", "zoom": [0.5, 1], "probability": 0.125},
+    {"name": "gamma", "gamma": [0.7, 1.5], "probability": 0.1},
+    {"name": "gamma", "gamma": [0.7, 1.5], "probability": 0.3},
+]
+
+
+def ours(folder: Path, augment: bool, transforms: list[dict[str, Any]] | None = None) -> Callable[[int], Any]:
     from harness.data.patches import PatchSource
     from harness.data.settings import Augmentation, Patches
 
-    transforms = [
+    transforms = transforms or [
         {"name": "flip", "axes": [0, 1, 2], "probability": P["flip"]},
         {"name": "affine", "rotate": [15, 15, 15], "zoom": [0.8, 1.25], "probability": P["affine"]},
         {"name": "scale_intensity", "probability": P["scale"]},
@@ -195,6 +215,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(SOURCES), help="leave the other sources out")
     parser.add_argument("--augment", action="store_true", help="only with augmentation (both by default)")
     parser.add_argument("--plain", action="store_true", help="only without augmentation")
+    parser.add_argument("--together", action="store_true", help="CPU alone, in one process")
+    parser.add_argument("--nnunet", metavar="PYTHON", help="a Python that has nnunetv2, as a peer of --together")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -211,8 +233,70 @@ def main() -> None:
         prepared(one)
         store = sum(path.stat().st_size for path in Path(folder, "cache").rglob("*.npy")) / 1e6
         print(f"{options.cases} cases, patches {SIZE}, store {store:.0f} MB, resident page {resource.getpagesize()} B")
+        if options.together:
+            together(options, Path(folder), store)
+            return
         for augment in (True,) if options.augment else (False,) if options.plain else (False, True):
             compare(options, folder, augment)
+
+
+def together(options: argparse.Namespace, folder: Path, store: float) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    wanted = options.only or SOURCES
+    makers = {
+        (name, augment): SOURCES[name](folder, augment)
+        for augment in (False, True)
+        for name in wanted
+        if not (augment and name == "bare copy")
+    }
+    if options.nnunet:
+        makers["harness, as nnU-Net", True] = ours(folder, True, LIKE_NNUNET)
+    taken: dict[tuple[str, bool], list[float]] = {key: [] for key in makers}
+    for source in makers.values():
+        for step in range(3):
+            source(step)
+    count, done = max(1, options.patches // (2 * options.repeats)), 3
+
+    def half() -> None:
+        nonlocal done
+        for _ in range(options.repeats):
+            for key, source in makers.items():
+                start = time.process_time()
+                for step in range(done, done + count):
+                    source(step)
+                taken[key].append((time.process_time() - start) / count * 1e3)
+            done += count
+
+    half()
+    peer = nnunet(options, folder) if options.nnunet else {}
+    half()
+    for augment in (False, True):
+        rows = {name: statistics.mean(values) for (name, with_it), values in taken.items() if with_it is augment}
+        if peer:
+            rows["nnU-Net's loader"] = peer["augmented" if augment else "plain"]
+        print("with augmentation" if augment else "reading and sampling")
+        for name, cpu in rows.items():
+            print(f"  {name:22s} {cpu:7.2f} CPU ms/patch, {rows['harness'] / cpu:5.2f} harness / this")
+        if augment and peer:
+            ratio = rows["harness, as nnU-Net"] / rows["nnU-Net's loader"]
+            print(f"  as nnU-Net: {ratio:.3f} of its loader with its augmentation")
+    if peer:
+        print(f"store: {store:.1f} MB, nnU-Net's {peer['bytes'] / 1e6:.1f} MB")
+
+
+def nnunet(options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    cases = [[str(path), str(path.parent / "label.npy")] for path in sorted(folder.glob("cache/*/*/image.npy"))]
+    listing = folder / "cases.json"
+    listing.write_text(json.dumps(cases), encoding="utf-8")
+    script = Path(__file__).with_name("patches_nnunet.py")
+    command = [options.nnunet, str(script), str(listing), "--patches", str(options.patches)]
+    # it warns without these folders; nothing is read or written there
+    unused = dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), "/nowhere")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | unused
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8", env=environment)
+    return dict(json.loads(result.stdout.splitlines()[-1]))
 
 
 def compare(options: argparse.Namespace, folder: str, augment: bool) -> None:
