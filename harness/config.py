@@ -24,6 +24,7 @@ from harness.training.settings import Training
 
 __all__ = [
     "Executor",
+    "MadeHere",
     "PretrainConfig",
     "Protocol",
     "Registered",
@@ -121,6 +122,13 @@ class _Where(_Config):
 _WHERE = frozenset(_Where.model_fields)
 
 
+class MadeHere(_Config):
+    """Weights that nobody publishes, because whoever runs the experiment makes them first."""
+
+    base: str = Field(description="the card with their architecture and contract")
+    how: str = Field(description="the commands that make them")
+
+
 class Registered(_Config):
     """What an experiment fixes before anything runs."""
 
@@ -129,6 +137,7 @@ class Registered(_Config):
     margin: float = Field(gt=0, lt=1, description="largest difference that still counts as reproduced, as a fraction")
     claims: tuple[str, ...] = Field(default=(), description="the printed numbers that it attempts")
     note: str = Field(default="", description="what it can and cannot show")
+    made_here: MadeHere | None = Field(default=None, description="where its weights are made by another command first")
 
 
 class RunConfig(_Where):

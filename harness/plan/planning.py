@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.adapters.weights import spell, standing
 from harness.cards.dataset import DatasetCard
-from harness.cards.library import dataset_card, model_card
+from harness.cards.library import dataset_card
 from harness.cards.model import ModelCard
 from harness.config import RunConfig
 from harness.data.contract import meet
@@ -25,7 +25,7 @@ from harness.plan.machine import Machine, look
 from harness.plan.seeds import Seeds, seeds_for
 from harness.records.store import RECORD, read_json
 from harness.scoring.verdict import suggested_margin
-from harness.sweep.cells import Cell
+from harness.sweep.cells import Cell, card_of
 
 __all__ = [
     "CellPlan",
@@ -152,7 +152,7 @@ def _cell(cell: Cell) -> CellPlan:
 def _recipe(group: Sequence[Cell], calibrated: bool) -> Recipe:
     config = group[0].config
     protocol = config.protocol
-    model, _ = model_card(config.model, config.cards)
+    model, _ = card_of(config)
     model.refuse_unsupported()
     data, data_folder = dataset_card(config.dataset, config.cards)
     preprocessing = meet(model.contract, data, protocol.input).preprocessing
@@ -180,7 +180,7 @@ def _recipe(group: Sequence[Cell], calibrated: bool) -> Recipe:
         checkpoint_bytes=stored,
         prepared_bytes=prepared,
         calibration=timed,
-        seeds=_seeds(group, data, ids),
+        seeds=None if model.rule else _seeds(group, data, ids),
     )
 
 
@@ -220,12 +220,13 @@ def _downloads(cells: Sequence[Cell]) -> tuple[Download, ...]:
     found: dict[str, Download] = {}
     for cell in cells:
         config = cell.config
-        model, folder = model_card(config.model, config.cards)
+        model, folder = card_of(config)
         starts_from_file = config.init in ("pretrained", "released") and config.weights is None
         if starts_from_file and model.checkpoint is not None:
             found[model.id] = weights_download(model, folder)
         elif starts_from_file:
-            how = f"the card names no file; init=scratch, or `harness pretrain model={model.id}`"
+            made = config.registered.made_here if config.registered else None
+            how = made.how if made else f"the card names no file; init=scratch, or `harness pretrain model={model.id}`"
             found[model.id] = Download(f"weights {model.id}", None, False, how)
         data, data_folder = dataset_card(config.dataset, config.cards)
         found[f"data {data.id}"] = data_download(data, data_folder, config.data_root)
@@ -258,13 +259,20 @@ def what_is_missing(recipes: Sequence[Recipe], downloads: Sequence[Download], ma
     lines = [f"{one.what} is not here: {one.how}" for one in downloads if not one.is_here]
     for recipe in recipes:
         need = recipe.footprint
+        trains = recipe.init != "released"
+        most = 0 if need is None else need.train_bytes if trains else need.infer_bytes
         if recipe.problem:
             lines.append(recipe.problem)
-        elif need and machine.memory_bytes is not None and need.train_bytes > machine.memory_bytes:
+        elif machine.memory_bytes is not None and most > machine.memory_bytes:
             lines.append(
-                f"{recipe.model} with {recipe.protocol} needs about {need.train_bytes / 1e9:.1f} GB, {machine.device} "
-                f"has {machine.memory_bytes / 1e9:.1f} GB: lower protocol.patches.batch or protocol.patches.size, set "
-                "protocol.training.accumulate, amp=bf16 or activation_checkpointing=true"
+                f"{recipe.model} with {recipe.protocol} needs about {most / 1e9:.1f} GB, {machine.device} "
+                f"has {machine.memory_bytes / 1e9:.1f} GB: "
+                + (
+                    "lower protocol.patches.batch or protocol.patches.size, set protocol.training.accumulate, amp=bf16 "
+                    "or activation_checkpointing=true"
+                    if trains
+                    else "lower protocol.inference.window_batch or protocol.inference.patch"
+                )
             )
     disk = sum((r.checkpoint_bytes or 0) * r.cells + (r.prepared_bytes or 0) for r in recipes)
     if disk > machine.disk_free_bytes:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.cards.dataset import DatasetCard
-from harness.cards.library import dataset_card, model_card
+from harness.cards.library import dataset_card, index, model_card
+from harness.cards.model import ModelCard
 from harness.config import RunConfig, compose, parse_run
 from harness.errors import UserError
 from harness.records.runfolder import RunFolder
 
-__all__ = ["AXES", "Cell", "expand", "number_of_folds"]
+__all__ = ["AXES", "Cell", "card_of", "expand", "number_of_folds"]
 
 # What makes a cell, slowest first; the start is fastest, so that twins are neighbours. Anything else is composed anew.
 AXES = ("dataset", "model", "split", "label_fraction", "subset_seed", "fold", "seed", "init")
@@ -79,15 +80,27 @@ def expand(overrides: Sequence[str], config_dir: Path | None = None, *, twins: b
             for config in _with_twin(parse_run(one), one) if twins else [parse_run(one)]:
                 cell = Cell(config)
                 cells.setdefault(cell.name, cell)
-    starts: dict[tuple[str, tuple[Path, ...]], set[str]] = {}
-    for cell in cells.values():
-        starts.setdefault((cell.config.model, tuple(cell.config.cards)), set()).add(cell.config.init)
-    for (name, folders), inits in starts.items():
-        card, _ = model_card(name, folders)
-        card.refuse_unsupported()
-        for init in sorted(inits):
-            card.refuse_start(init)
+    starts = {(cell.config.model, tuple(cell.config.cards), cell.config.init): cell for cell in cells.values()}
+    known: dict[tuple[str, tuple[Path, ...]], ModelCard] = {}
+    for (name, folders, init), cell in starts.items():
+        if (name, folders) not in known:
+            known[name, folders] = card_of(cell.config)[0]
+            known[name, folders].refuse_unsupported()
+        known[name, folders].refuse_start(init)
     return list(cells.values())
+
+
+def card_of(config: RunConfig) -> tuple[ModelCard, Path]:
+    """Return the model card of a cell and its folder.
+
+    Weights that an experiment tells how to make, and that nobody has made yet, have the card that they will be like,
+    without a file.
+    """
+    made = config.registered.made_here if config.registered else None
+    if made is None or config.model in index("model", config.cards):
+        return model_card(config.model, config.cards)
+    base, folder = model_card(made.base, config.cards)
+    return base.model_copy(update={"id": config.model, "checkpoint": None}), folder
 
 
 def number_of_folds(card: DatasetCard, split_id: str | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import socket
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,11 +20,12 @@ from harness.data.synthesis.writing import synthesize
 from harness.data.synthetic import write
 from harness.resources import shipped
 from harness.sweep import expand
+from harness.sweep.cells import card_of
 
 FILES = sorted((shipped("configs") / "experiment").glob("*.yaml"))
 NAMES = [path.stem for path in FILES]
 STARTS = get_args(RunConfig.model_fields["init"].annotation)
-MADE_HERE = "_self"  # weights that an experiment's own note tells how to make
+RELEASED_OR_RULES = ("released", "other")  # nothing is trained, so there is neither a twin nor a second seed
 
 
 @functools.cache
@@ -42,7 +44,7 @@ def test_an_experiment_composes_and_names_what_exists(name: str) -> None:
     assert found.registered.note
     card, _ = dataset_card(found.dataset)
     assert found.split in {split.id for split in card.splits}
-    assert found.model in index("model") or found.model.endswith(MADE_HERE)
+    assert (found.model in index("model")) != (found.registered.made_here is not None)
     by_id = {claim.id: claim for claim in claims().results}
     for claim in found.registered.claims:
         assert name in by_id[claim].about.experiments
@@ -62,19 +64,56 @@ def test_every_experiment_that_the_ledger_names_attempts_the_claim() -> None:
             assert claim.card == config(name).dataset, (claim.id, name)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "released" not in name])
+@pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_becomes_cells_with_their_twins(name: str) -> None:
-    overrides = [f"experiment={name}"]
-    if config(name).model.endswith(MADE_HERE):
-        overrides.append("model=models_genesis.narrow8")
-    cells = [cell.config for cell in expand(overrides)]
+    cells = [cell.config for cell in expand([f"experiment={name}"])]
+    assert all(cell.registered == config(name).registered for cell in cells)
+    if config(name).init in RELEASED_OR_RULES:
+        assert {cell.init for cell in cells} == {config(name).init}
+        return
     assert len({cell.seed for cell in cells}) >= 3
     keys: dict[str, list[str]] = {}
     for cell in cells:
         same = cell.model_copy(update={"init": "scratch"}).sha256
         keys.setdefault(same, []).append(cell.init)
     assert {tuple(sorted(starts)) for starts in keys.values()} <= {("pretrained", "scratch"), ("scratch",)}
-    assert all(cell.registered == config(name).registered for cell in cells)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_is_planned_offline_and_says_what_is_missing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.plan import plan
+
+    def no_network(*_: object, **__: object) -> None:
+        raise AssertionError("a plan asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    cells = expand([f"experiment={name}", f"out='{tmp_path}'"])
+    made = plan(cells)
+    assert len(made.cells) == len(cells)
+    assert not list(tmp_path.iterdir())
+    missing = "\n".join(made.missing)
+    used = {cell.config.dataset for cell in cells}
+    for dataset in used:
+        card, _ = dataset_card(dataset)
+        said = f"data {dataset} is not here: harness data add {dataset} FOLDER"
+        assert (said in missing) != card.bundled
+    wanted = {cell.config.model for cell in cells if cell.config.init in ("pretrained", "released")}
+    for model in wanted:
+        how = "harness pretrain" if config(name).registered.made_here else f"harness weights fetch {model}"
+        assert f"weights {model} is not here: {how}" in missing
+    assert len([line for line in made.missing if " is not here: " in line]) == len(wanted) + sum(
+        not dataset_card(dataset)[0].bundled for dataset in used
+    )
+    for recipe in made.recipes:
+        assert (recipe.footprint is None) == model_card_of_rule(recipe.model), recipe.problem
+
+
+def model_card_of_rule(name: str) -> bool:
+    return name.startswith("baseline.") and model_card(name)[0].rule is not None
 
 
 def test_few_shots_are_two_five_and_fourteen_patients() -> None:
@@ -158,19 +197,18 @@ def test_an_experiment_runs_two_steps_on_its_synthetic_twin(name: str, twins: Pa
     from harness.run import run
 
     asked = config(name)
-    if asked.model.endswith(MADE_HERE):
-        kind = "models_genesis"
-    else:
-        card, _ = model_card(asked.model)
-        kind = str(card.architecture["network"]) if card.adapter == "mis_fm" else card.adapter
+    card, _ = card_of(asked)
+    kind = str(card.architecture["network"]) if card.adapter == "mis_fm" else card.adapter
     model, patch = NARROW[kind]
+    if card.rule:
+        model = asked.model
     dataset = twin_of(asked.dataset, twins)
     data = twins / dataset / "data"
     metrics = [metric for metric in asked.protocol.scoring.metrics if metric in ("dice", "soft_dice", "iou_genesis")]
     overrides = {
         "model": model,
         "dataset": dataset,
-        "init": "scratch",
+        "init": "other" if card.rule else "scratch",
         "label_fraction": 1.0,
         "cards": f"['{twins}']",
         "data_root": f"'{data if data.is_dir() else twins / dataset}'",
@@ -191,11 +229,11 @@ def test_an_experiment_runs_two_steps_on_its_synthetic_twin(name: str, twins: Pa
         overrides["protocol.input.spacing"] = "native"
     folder = run(run_config([f"experiment={name}", *(f"{key}={value}" for key, value in overrides.items())]))
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    assert record["protocol"]["steps"] == 2
+    assert record["protocol"]["steps"] == (0 if card.rule else 2)
     assert record["protocol"]["id"] == asked.protocol.name
     assert record["division"] == "open"
     assert record["evidence"] == ["synthetic_data"]
     assert record["experiment"]["id"] == name
     assert record["experiment"]["margin"] == asked.registered.margin
     verdict = verify(folder, cards=[twins], data_root=data if data.is_dir() else twins / dataset)
-    assert not [finding for finding in verdict.errors if finding.check != 4], verdict.errors
+    assert verdict.ok, verdict.errors
