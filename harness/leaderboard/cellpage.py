@@ -13,6 +13,7 @@ from markupsafe import Markup
 from harness.leaderboard import plots
 from harness.leaderboard.cells import Cell, figures
 from harness.leaderboard.folder import put
+from harness.leaderboard.learning import Race
 from harness.leaderboard.render import render
 from harness.leaderboard.summary import RunSummary, metric_name, unit_text
 from harness.leaderboard.text import number, plural, signed
@@ -168,6 +169,7 @@ def write_cell_page(
     protocol: list[tuple[str, Any]],
     folder: Path,
     counts: dict[str, str],
+    ran: Race | None = None,
 ) -> None:
     """Write ``folder/cells/<key>.html``."""
     shown = [
@@ -186,6 +188,7 @@ def write_cell_page(
         view=cell_view(cell),
         plots=[plot for plot in shown if plot],
         worst=_worst(cell),
+        race=ran,
         protocol=protocol,
         command=command(cell.first),
     )

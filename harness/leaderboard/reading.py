@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from harness.records.verification import Verification
 from harness.records.verify import verify_opened
 from harness.records.volumes import find_volumes
 
-__all__ = ["FILES", "RunData", "read_run", "said"]
+__all__ = ["FILES", "RunData", "is_number", "log_lines", "read_curves", "read_run", "said"]
 
 # What a visitor may download, in the order of the page. Predictions and weights are never part of a board.
 FILES: Final = (
@@ -47,12 +47,12 @@ class RunData:
         """The metric that headlines: the first of the record."""
         return self.record.metrics[0] if self.record.metrics else None
 
-    @cached_property
+    @functools.cached_property
     def classes(self) -> list[str]:
         """Class names in the order of their labels; canonical JSON sorts names, and anatomy is not alphabetical."""
         return [name for _, name in sorted({(row.class_id, row.class_name) for row in self.opened.rows})]
 
-    @cached_property
+    @functools.cached_property
     def tables(self) -> dict[str, dict[str, dict[str, CaseRow]]]:
         """Metric to case to class to row, in the order of the case file."""
         tables: dict[str, dict[str, dict[str, CaseRow]]] = {}
@@ -60,7 +60,7 @@ class RunData:
             tables.setdefault(row.metric_id, {}).setdefault(row.case_id, {})[row.class_name] = row
         return tables
 
-    @cached_property
+    @functools.cached_property
     def curves(self) -> tuple[Points, Points]:
         """Loss and validation metric against step; what is not finite stays in as NaN, a diverged run must be seen."""
         return read_curves(self.opened.files.get("log.jsonl", b""))
@@ -74,13 +74,13 @@ class RunData:
             return {}
         return content if isinstance(content, dict) else {}
 
-    @cached_property
+    @functools.cached_property
     def pictures(self) -> tuple[str, ...]:
         """File names in ``slices/`` that the record names and that are real PNG files; `verify` checks their hashes."""
         folder = self.opened.folder / "slices"
         return tuple(name for name in sorted(self.record.pictures) if _is_picture(folder / name))
 
-    @cached_property
+    @functools.cached_property
     def volumes(self) -> dict[str, tuple[str, str, str]]:
         """Case name to the files of its volumes in ``slices/``, where the record names all three and they are there."""
         folder = self.opened.folder / "slices"
@@ -126,17 +126,19 @@ def read_curves(log: bytes) -> tuple[Points, Points]:
     """Read the loss and the validation curve of a log; a line that cannot be read ends neither."""
     loss: Points = []
     validation: Points = []
-    for line in _lines(log.splitlines()):
-        if not isinstance(line, dict) or not _is_number(line.get("step")):
+    for line in log_lines(log):
+        if not isinstance(line, dict) or not is_number(line.get("step")):
             continue
         for key, points in (("loss", loss), ("metric", validation)):
             if key in line:
-                points.append((float(line["step"]), float(line[key]) if _is_number(line[key]) else math.nan))
+                points.append((float(line["step"]), float(line[key]) if is_number(line[key]) else math.nan))
     return loss, validation
 
 
-def _lines(texts: list[bytes]) -> list[object]:
-    """Parse each line as JSON, all at once where all are whole; what cannot be read is left out."""
+@functools.lru_cache(maxsize=4)  # the curves and the validations of both twins are read from the same lines
+def log_lines(log: bytes) -> list[object]:
+    """Parse each line of a log as JSON, all at once where all are whole; what cannot be read is left out."""
+    texts = log.splitlines()
     try:
         together: list[object] = json.loads(b"[%s]" % b",".join(texts))
     except ValueError:
@@ -150,5 +152,6 @@ def _lines(texts: list[bytes]) -> list[object]:
     return found
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value from a log is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)

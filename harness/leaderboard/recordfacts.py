@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.leaderboard.text import bytes_size, duration
+from harness.leaderboard.text import bytes_size, duration, number
 from harness.records.schema import Record
 
-__all__ = ["cost_facts", "data_facts", "identity_facts", "protocol_facts", "weight_facts"]
+__all__ = ["cost_facts", "data_facts", "identity_facts", "planned_rows", "protocol_facts", "weight_facts"]
 
 Facts = list[tuple[str, Any]]
 
@@ -93,17 +93,44 @@ def cost_facts(record: Record) -> Facts:
     """Say what it cost, and on what."""
     c, h, e = record.cost, record.hardware, record.env
     wall = c.wall or {}
+    held = "" if c.allocator is None else f" {c.allocator}"
+    energy = c.energy and f"{c.energy.kwh:.3g} kWh, {'measured' if c.energy.measured else 'estimated'}"
     return [
         ("Wall time", duration(sum(wall.values())) if wall else None),
-        ("By phase", ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in wall.items()) or None),
-        ("GPU hours", c.gpu_hours),
-        ("Peak GPU memory", f"{c.peak_gpu_memory:.2f} GiB" if c.peak_gpu_memory is not None else None),
+        ("By phase", ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in wall.items() if seconds) or None),
+        ("GPU hours", number(c.gpu_hours, 3) if c.gpu_hours is not None else "not measured"),
+        ("Energy", energy or "not measured"),
+        ("Training samples per second", number(c.samples_per_second, 2) if c.samples_per_second else "not measured"),
+        ("Time spent waiting for data", "not measured" if c.wait_fraction is None else f"{c.wait_fraction:.1%}"),
+        ("Peak GPU memory", f"{c.peak_gpu_memory:.2f} GiB{held}" if c.peak_gpu_memory is not None else "not measured"),
+        ("GPU memory reserved", _gib(c.peak_gpu_reserved)),
+        ("Peak main memory", _gib(c.peak_resident)),
         ("Seconds per case", duration(c.seconds_per_case)),
+        ("Processes that trained", c.ranks or 1),
         ("Taken up again", f"{c.resumed} times"),
         ("GPU", h.gpu),
         ("CPU", f"{h.cpu}, {h.cpu_count} cores" if h.cpu else None),
         ("Software", f"Python {e.python}, torch {e.torch}, MONAI {e.monai}"),
     ]
+
+
+def planned_rows(record: Record) -> list[tuple[str, str, str]]:
+    """Put what was predicted of the run beside what it took: name, planned, measured. Empty where nothing was."""
+    plan, cost, protocol = record.cost.planned, record.cost, record.protocol
+    if plan is None:
+        return []
+    return [
+        ("Parameters", f"{plan.parameters:,}", _thousands(record.model.parameters.total) or "not recorded"),
+        ("Steps", f"{plan.steps:,}", _thousands(protocol.steps) or "not recorded"),
+        ("Training patches", f"{plan.samples:,}", _thousands(protocol.samples_seen) or "not recorded"),
+        ("Operations per step", f"{plan.flops_per_step:.3g} FLOP", "not measured"),
+        ("Memory of a training step", _gib(plan.train_memory), _gib(cost.peak_gpu_memory)),
+        ("Memory of a prediction", _gib(plan.predict_memory), "not measured apart"),
+    ]
+
+
+def _gib(amount: float | None) -> str:
+    return "not measured" if amount is None else f"{amount:.2f} GiB"
 
 
 def identity_facts(record: Record) -> Facts:

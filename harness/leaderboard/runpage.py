@@ -10,9 +10,17 @@ from typing import Any
 
 from harness.leaderboard import plots
 from harness.leaderboard.folder import put
+from harness.leaderboard.learning import learning_facts, read_points
 from harness.leaderboard.pretexts import readings
 from harness.leaderboard.reading import FILES, Points, RunData
-from harness.leaderboard.recordfacts import cost_facts, data_facts, identity_facts, protocol_facts, weight_facts
+from harness.leaderboard.recordfacts import (
+    cost_facts,
+    data_facts,
+    identity_facts,
+    planned_rows,
+    protocol_facts,
+    weight_facts,
+)
 from harness.leaderboard.render import render
 from harness.leaderboard.scoretable import score_table
 from harness.leaderboard.summary import RunSummary, metric_name, unit_text
@@ -72,7 +80,8 @@ def write_run_page(
         weights=weight_facts(record),
         protocol=protocol_facts(record),
         data=data_facts(record),
-        cost=cost_facts(record),
+        cost=[*cost_facts(record), *learning_facts(read_points(data.opened.files.get("log.jsonl", b"")))],
+        planned=planned_rows(record),
         identity=identity_facts(record),
         checks=_checks(data),
         reasons=sorted(record.reasons.items()),
