@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -15,9 +17,11 @@ from types import ModuleType
 
 import pytest
 
-from harness.leaderboard import build
+from harness.errors import HarnessError
+from harness.leaderboard import build, niivue
 
 AXE = "axe-core@4.10.3"
+_PATIENCE = 270
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
@@ -37,12 +41,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Browser:
     """Chromium with a few words for what the tests do with it."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *flags: str) -> None:
         from selenium import webdriver
 
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium") or ""
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        for flag in (*(flags or FLAGS), f"--user-data-dir={profile}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
@@ -98,6 +102,20 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser.driver.quit()
 
 
+@pytest.fixture(scope="session")
+def painter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser that has WebGL, drawn by the processor; slower, so only for what needs it."""
+    drawn = ("--enable-unsafe-swiftshader", "--use-angle=swiftshader")
+    flags = (*(flag for flag in FLAGS if flag != "--disable-gpu"), *drawn)
+    browser = Browser(tmp_path_factory.mktemp("painter"), *flags)
+    # The page draws before it counts as loaded, and a busy processor takes its time over that.
+    browser.driver.set_script_timeout(_PATIENCE)
+    browser.driver.set_page_load_timeout(_PATIENCE)
+    browser.driver.command_executor.client_config.timeout = _PATIENCE + 10
+    yield browser
+    browser.driver.quit()
+
+
 @pytest.fixture
 def browser(chromium: Browser) -> Browser:
     chromium.look(1280, 900)
@@ -135,15 +153,49 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="session")
-def over_http(board: Path) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(board)))
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Serve a folder on this machine; yields its address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture(scope="session")
+def over_http(board: Path) -> Iterator[str]:
+    with serving(board) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def viewed(forge: ModuleType, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+    """A board with the real viewer; the package is fetched once into pytest's cache."""
+    top = tmp_path_factory.mktemp("viewed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(pytestconfig.cache.mkdir("viewer")))
+        try:
+            niivue.fetch()
+        except HarnessError as error:
+            if "viewer" in os.environ.get("HARNESS_REQUIRE", "").split(","):
+                pytest.fail(f"the viewer is required by HARNESS_REQUIRE, but {error}")
+            pytest.skip(str(error))
+        return build([forge.viewed_runs(top / "runs")], top / "board", viewer=True).parent
+
+
+@pytest.fixture(scope="session")
+def viewed_over_http(viewed: Path) -> Iterator[str]:
+    with serving(viewed) as address:
+        yield address
+
+
+@pytest.fixture(params=["file", "http"])
+def viewed_root(request: pytest.FixtureRequest, viewed: Path) -> str:
+    """The address of that board, once from its folder and once from a server."""
+    return viewed.as_uri() if request.param == "file" else request.getfixturevalue("viewed_over_http")
 
 
 @pytest.fixture(scope="session", params=["file", "http"])

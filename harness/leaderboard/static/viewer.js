@@ -10,12 +10,9 @@
   var still = document.querySelector("[data-viewer-still]");
   var why = document.querySelector("[data-viewer-why]");
   var LAYERS = ["image", "reference", "prediction", "difference"];
-  var COLOURS = {
-    reference: [86, 180, 233],
-    prediction: [230, 159, 0],
-  };
-  // By the values of the difference: missed, added, another class.
-  var DIFFERENCE = { R: [0, 86, 230, 204], G: [0, 180, 159, 121], B: [0, 233, 0, 167], A: [0, 255, 255, 255], I: [0, 1, 2, 3] };
+  // Colour maps with one step per value; where a voxel is 0 the layer below is seen.
+  var COLOURS = { reference: steps([[86, 180, 233]]), prediction: steps([[230, 159, 0]]) };
+  COLOURS.difference = steps([[86, 180, 233], [230, 159, 0], [204, 121, 167]]); // missed, added, another class
   var OPACITY = { image: 1, reference: 0.5, prediction: 0.5, difference: 0.9 };
   var viewer = null;
   var wanted = null; // the case that was asked for last: an earlier one that arrives later is not shown
@@ -39,44 +36,58 @@
     });
   }
 
-  function oneColour(colour, label) {
-    // Labels up to 65535 may occur; the last entry of a table stands for all above it.
-    var map = { R: [], G: [], B: [], A: [], I: [], labels: [] };
-    for (var i = 0; i < 256; i++) {
-      var on = i > 0 && (label === null || label === i);
-      map.R.push(colour[0]);
-      map.G.push(colour[1]);
-      map.B.push(colour[2]);
-      map.A.push(on ? 255 : 0);
-      map.I.push(i);
-      map.labels.push("");
-    }
+  function steps(colours) {
+    // Value n of N fills the n-th part of the map; see `clothe`, which spreads 1..N over it. Nothing is clear.
+    var map = { R: [0], G: [0], B: [0], A: [0], I: [0] };
+    colours.forEach(function (colour, n) {
+      [n / colours.length, (n + 1) / colours.length].forEach(function (edge, last) {
+        map.R.push(colour[0]);
+        map.G.push(colour[1]);
+        map.B.push(colour[2]);
+        map.A.push(255);
+        map.I.push(Math.max(1, Math.round(edge * 256) - (last ? 1 : 0)));
+      });
+    });
     return map;
   }
 
-  function layer(name) {
-    return viewer.volumes[LAYERS.indexOf(name)];
+  function clothe(volume, name) {
+    var most = (COLOURS[name].R.length - 1) / 2;
+    volume.colormap = "board-" + name;
+    volume.cal_min = 0.5;
+    volume.cal_max = most + 0.5;
+    volume.stored = volume.img;
+  }
+
+  function dress(volumes) {
+    // One structure alone: the others are taken out of the reference and of the prediction, not of what differs.
+    var label = form.elements.label.value === "" ? null : Number(form.elements.label.value);
+    LAYERS.forEach(function (name, place) {
+      var volume = volumes[place];
+      volume.opacity = form.elements[name].checked ? OPACITY[name] : 0;
+      if (name === "reference" || name === "prediction") {
+        volume.img = Uint8Array.from(volume.stored, function (value) {
+          return value !== 0 && (label === null || value === label) ? 1 : 0;
+        });
+        volume.hdr.datatypeCode = 2; // what the copy holds, also where the labels needed 16 bits
+        volume.hdr.numBitsPerVoxel = 8;
+      }
+    });
   }
 
   function paint() {
     if (!viewer || viewer.volumes.length < LAYERS.length) return;
-    var label = form.elements.label.value === "" ? null : Number(form.elements.label.value);
-    Object.keys(COLOURS).forEach(function (name) {
-      layer(name).setColormapLabel(oneColour(COLOURS[name], label));
-    });
-    LAYERS.forEach(function (name, place) {
-      viewer.setOpacity(place, form.elements[name].checked ? OPACITY[name] : 0);
-    });
+    dress(viewer.volumes);
     viewer.updateGLVolume();
   }
 
   function turn() {
-    if (!viewer) return;
     var views = {
       multi: viewer.sliceTypeMultiplanar, axial: viewer.sliceTypeAxial,
       coronal: viewer.sliceTypeCoronal, sagittal: viewer.sliceTypeSagittal,
     };
-    viewer.setSliceType(views[form.elements.view.value]);
+    viewer.opts.sliceType = views[form.elements.view.value];
+    if (viewer.volumes.length) viewer.drawScene();
   }
 
   function rise() {
@@ -97,15 +108,12 @@
       }));
     }).then(function (volumes) {
       if (chosen.value !== wanted) return;
-      viewer.volumes.slice().forEach(function (old) { viewer.removeVolume(old); });
-      volumes.forEach(function (volume, place) {
-        volume.opacity = 0;
-        if (place === 0) { volume.cal_min = 0; volume.cal_max = 255; }
-        if (LAYERS[place] === "difference") volume.setColormapLabel(DIFFERENCE);
-        viewer.addVolume(volume);
-      });
-      turn();
-      paint();
+      volumes[0].cal_min = 0;
+      volumes[0].cal_max = 255;
+      Object.keys(COLOURS).forEach(function (name) { clothe(volumes[LAYERS.indexOf(name)], name); });
+      dress(volumes);
+      viewer.volumes = volumes.slice(0, 3);
+      viewer.addVolume(volumes[3]); // draws all of them, once
       centre(volumes[1]);
       status.textContent = chosen.dataset.detail + ".";
       document.documentElement.dataset.viewer = "drawn";
@@ -141,14 +149,16 @@
   still.hidden = true;
   load(home.dataset.library).then(function () {
     viewer = new window.niivue.Niivue({
-      backColor: [0, 0, 0, 1], crosshairWidth: 0.6, dragAndDropEnabled: false, isRadiologicalConvention: true,
+      backColor: [0, 0, 0, 1], crosshairWidth: 0.5, crosshairColor: [1, 1, 1, 0.6], fontColor: [1, 1, 1, 1], dragAndDropEnabled: false, isRadiologicalConvention: true,
       logLevel: "error", loadingText: "", multiplanarShowRender: 0,
     });
-    viewer.setInterpolation(true);
+    viewer.opts.isNearestInterpolation = true;
+    Object.keys(COLOURS).forEach(function (name) { viewer.addColormap("board-" + name, COLOURS[name]); });
     viewer.onLocationChange = function () {
       form.elements.height.value = viewer.scene.crosshairPos[2];
     };
-    return viewer.attachToCanvas(canvas);
+    turn();
+    return viewer.attachToCanvas(canvas, false);
   }).then(show).then(function () {
     form.addEventListener("submit", function (event) { event.preventDefault(); });
     form.addEventListener("input", function (event) {

@@ -1,0 +1,117 @@
+"""The viewer of volumes in a real browser: drawn with WebGL, still without."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+PATIENCE = 240  # WebGL without a graphics card compiles its programs on the processor
+
+
+def wait(browser, condition):
+    return WebDriverWait(browser.driver, PATIENCE).until(lambda _: condition())
+
+
+def state(browser):
+    return browser.js("return document.documentElement.dataset.viewer")
+
+
+def drawn(browser):
+    """What the canvas shows, as an array of shape (height, width, 3)."""
+    picture = Image.open(io.BytesIO(browser.find("#volume").screenshot_as_png)).convert("RGB")
+    return np.asarray(picture).astype(int)
+
+
+def blue(pixels):
+    """Pixels in which the reference tints the grey."""
+    return int((pixels[..., 2] > pixels[..., 0] + 40).sum())
+
+
+def orange(pixels):
+    """Pixels in which the prediction does."""
+    return int((pixels[..., 0] > pixels[..., 2] + 40).sum())
+
+
+def press(browser, name):
+    browser.find(f'[name="{name}"]').click()
+    return drawn(browser)
+
+
+def page_of(board):
+    (page,) = board.glob("runs/*/viewer.html")
+    return page.relative_to(board).as_posix()
+
+
+def open_viewer(painter, viewed, root):
+    """Open the page of the run, then the viewer by its link; return what is drawn."""
+    painter.look(600, 1400)
+    painter.messages()
+    painter.requests()
+    painter.open(f"{root}/{page_of(viewed).replace('viewer.html', 'index.html')}")
+    asked = painter.requests()
+    assert not [url for url in asked if "niivue" in url or "/volumes/" in url]
+    painter.find('a[href="viewer.html"]').click()
+    wait(painter, lambda: state(painter))
+    assert state(painter) == "drawn", painter.shown("[data-viewer-why]")
+    assert "voxels of" in painter.find("[data-viewer-status]").text
+    both = drawn(painter)
+    assert (both.max(axis=2) > 60).mean() > 0.2  # a head on black
+    assert blue(both) > 50
+    assert orange(both) > 50
+    return both
+
+
+def assert_quiet(painter, root):
+    assert painter.messages() == []
+    assert [url for url in painter.requests() if not url.startswith((root, "data:image/", "blob:"))] == []
+
+
+def test_volumes_are_drawn_from_a_server(painter, viewed, viewed_over_http):
+    open_viewer(painter, viewed, viewed_over_http)
+    assert_quiet(painter, viewed_over_http)
+
+
+def test_volumes_are_drawn_from_a_folder_and_layers_come_and_go(painter, viewed):
+    both = open_viewer(painter, viewed, viewed.as_uri())
+    assert orange(press(painter, "prediction")) < orange(both) / 10
+    assert blue(press(painter, "reference")) < blue(both) / 10
+    differs = press(painter, "difference")
+    assert min(blue(differs), orange(differs)) > 20
+    Select(painter.find('[name="view"]')).select_by_visible_text("axial")
+    assert (drawn(painter) != differs).any()
+    painter.find('[value="median_pt_332"]').click()
+    wait(painter, lambda: "median_pt_332" in painter.js("return Object.keys(window.__volumes)"))
+    wait(painter, lambda: "voxels of" in painter.find("[data-viewer-status]").text)
+    assert_quiet(painter, viewed.as_uri())
+
+
+def test_without_webgl_the_pictures_stay_still_and_say_why(browser, viewed, viewed_root):
+    browser.open(f"{viewed_root}/{page_of(viewed)}")
+    assert state(browser) == "still"
+    assert browser.shown("[data-viewer-why]")[0].startswith("This browser has no WebGL 2")
+    assert len(browser.shown(".slices figure")) == 2
+    assert not browser.find("#volume").is_displayed()
+    assert not [url for url in browser.requests() if "niivue" in url]
+    assert browser.messages() == []
+
+
+def test_without_javascript_there_are_pictures(browser, viewed):
+    browser.allow_scripts(allowed=False)
+    browser.open(f"{viewed.as_uri()}/{page_of(viewed)}")
+    assert len([one for one in browser.all(".slices figure") if one.is_displayed()]) == 2
+    assert not browser.find("[data-viewer]").is_displayed()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_nothing_in_the_viewer(browser, viewed, axe, width, scheme):
+    browser.look(width, 900, scheme)
+    browser.open(f"{viewed.as_uri()}/{page_of(viewed)}")
+    browser.js("document.querySelector('[data-viewer]').hidden = false")  # its controls, with or without WebGL
+    browser.js(axe)
+    code = "const done = arguments[0]; axe.run({resultTypes: ['violations']}).then(r => done(r.violations))"
+    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in browser.driver.execute_async_script(code)] == []
+    assert browser.js("return document.documentElement.scrollWidth") <= width
