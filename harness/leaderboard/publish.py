@@ -19,6 +19,7 @@ from harness.errors import HarnessError
 from harness.leaderboard.cellpage import write_cell_page
 from harness.leaderboard.cells import Cell, Side, gain, group
 from harness.leaderboard.gather import Broken, Found, explain
+from harness.leaderboard.learning import race, read_points
 from harness.leaderboard.reading import RunData, read_curves, read_run, said
 from harness.leaderboard.recordfacts import protocol_facts
 from harness.leaderboard.runpage import write_run_page
@@ -151,9 +152,11 @@ def _publish_cell(task: tuple[str, tuple[Side, ...], dict[str, Path]], press: Pr
     cell = Cell(key, sides, gain(sides))
     if press.folder is None:
         return cell
-    curves = {run_id: read_curves(_log(home))[0] for run_id, home in folders.items()}
+    logs = {run_id: _log(home) for run_id, home in folders.items()}
+    curves = {run_id: read_curves(log)[0] for run_id, log in logs.items()}
+    ran = race(cell, {run_id: read_points(log) for run_id, log in logs.items()})
     facts: list[tuple[str, Any]] = protocol_facts(load(folders[cell.first.run_id]))
-    write_cell_page(cell, curves, facts, press.folder, press.counts)
+    write_cell_page(cell, curves, facts, press.folder, press.counts, ran)
     return cell
 
 
