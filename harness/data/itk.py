@@ -19,6 +19,7 @@ __all__ = ["read_dicom", "read_itk"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _EVEN_MM = 0.01  # slices of one series may lie this far from where an even distance puts them
+_SAME_PLANE = 1e-3  # entries of directions and pixel spacings may differ by this much
 
 
 def read_itk(path: Path) -> Volume:
@@ -49,11 +50,13 @@ def read_dicom(folder: Path) -> Volume:
     Raises
     ------
     UserError
-        The folder holds no series or several, or the slices are not evenly spaced (one is missing or doubled).
+        The folder holds no series or several, or its slices make no volume: one is missing or doubled, they differ in
+        orientation or pixel spacing, or a tilted gantry shifted them.
     """
     import SimpleITK as sitk  # noqa: N813
 
     reader = sitk.ImageSeriesReader()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what ITK warns of is said below in one sentence
     series = reader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
         listing = ": " + ", ".join(series[:5]) if series else ""
@@ -72,18 +75,36 @@ def read_dicom(folder: Path) -> Volume:
 
 
 def _refuse_uneven_slices(names: tuple[str, ...], folder: Path) -> None:
+    """Refuse slices that no one affine describes: turned, scaled or shifted against each other, missing or doubled."""
     import SimpleITK as sitk  # noqa: N813
 
-    positions = []
+    origins, planes = [], []
     for name in names:
         header = sitk.ImageFileReader()
         header.SetFileName(name)
         header.ReadImageInformation()
         if header.GetDimension() == 3 and header.GetSize()[2] > 1:
             return  # one enhanced multi-frame file carries its own geometry
-        direction = np.array(header.GetDirection()).reshape(3, 3)
-        positions.append(float(np.dot(header.GetOrigin(), direction[:, 2])))
-    steps = np.diff(positions)
+        origins.append(header.GetOrigin())
+        planes.append((*header.GetDirection(), *header.GetSpacing()[:2], *header.GetSize()[:2]))
+    apart = np.abs(np.array(planes) - planes[0]).max(axis=1)
+    if apart.max() > _SAME_PLANE:
+        other = Path(names[int(np.argmax(apart))]).name
+        raise UserError(
+            f"{other} in {folder} has another orientation, pixel spacing or size than {Path(names[0]).name}: these are "
+            "slices of several scans under one series number. Put each scan into a folder of its own."
+        )
+    direction = np.array(planes[0][:9]).reshape(3, 3)
+    along = (np.array(origins) - origins[0]) @ direction  # of each slice, in the axes of the image
+    pixel = planes[0][9:11]
+    sideways = np.abs(along[:, :2])
+    if (sideways > 0.5 * np.array(pixel)).any():
+        raise UserError(
+            f"The slices in {folder} are shifted against each other by up to {sideways.max():.2f} mm within their "
+            "plane, as a tilted gantry leaves them; no affine of a volume can say that. Correct the tilt while "
+            "converting the series to NIfTI (dcm2niix does)."
+        )
+    steps = np.diff(along[:, 2])
     if len(steps) and (np.abs(steps).min() < _EVEN_MM or np.abs(steps - np.median(steps)).max() > _EVEN_MM):
         worst = int(np.argmax(np.abs(steps - np.median(steps))))
         raise UserError(

@@ -214,7 +214,8 @@ def test_components_of_an_nrrd_come_last(tmp_path):
     np.testing.assert_array_equal(volume.data[..., 2], channels[2].T)
 
 
-def write_series(folder, positions, values=None):
+def write_series(folder, positions, values=None, shift=0.0, turned=None):
+    """Write one slice a position; each further one is shifted sideways, and slice ``turned`` has other axes."""
     folder.mkdir()
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -222,7 +223,8 @@ def write_series(folder, positions, values=None):
         plane = np.full((1, 6, 5), number if values is None else values[number], np.int16)
         image = sitk.GetImageFromArray(plane)
         image.SetSpacing((0.7, 0.9, 2.0))
-        image.SetOrigin((1, 2, z))
+        x = 1 + shift * number
+        image.SetOrigin((x, 2, z))
         for tag, value in {
             "0008|0060": "CT",
             "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
@@ -230,8 +232,8 @@ def write_series(folder, positions, values=None):
             "0020|000e": "1.2.3.4",
             "0008|0018": f"1.2.3.4.{number}",
             "0020|0013": str(number),
-            "0020|0032": f"1\\2\\{z}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0020|0032": f"{x}\\2\\{z}",
+            "0020|0037": "0\\1\\0\\0\\0\\-1" if number == turned else "1\\0\\0\\0\\1\\0",
         }.items():
             image.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"slice{(number * 7) % 10}.dcm"))  # names in another order than positions
@@ -253,9 +255,19 @@ def test_a_dicom_series_with_a_missing_slice_is_refused(tmp_path):
         read(write_series(tmp_path / "series", [30.0, 32.0, 36.0, 38.0]))
 
 
-def test_a_folder_without_a_dicom_series_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [({"shift": 0.5}, r"shifted against each other by up to 1\.50 mm"), ({"turned": 2}, "another orientation")],
+)
+def test_slices_that_make_no_volume_are_refused(tmp_path, how, reason):
+    with pytest.raises(UserError, match=reason):
+        read(write_series(tmp_path / "series", [30.0, 32.0, 34.0, 36.0], **how))
+
+
+def test_a_folder_without_a_dicom_series_is_refused(tmp_path, capfd):
     with pytest.raises(UserError, match="0 DICOM series"):
         read(tmp_path)
+    assert capfd.readouterr().err == ""  # ITK's own warning would be a second, worse message
 
 
 # ---------------------------------------------------------------- what cannot be read is refused
