@@ -20,6 +20,11 @@ class Inference(Fact):
     blending: Literal["gaussian", "constant"] = Field(
         default="gaussian", description="weight of a voxel within its window; the Gaussian has sigma = side / 8"
     )
+    repeat_border: bool = Field(
+        default=False,
+        description="PyMIC's windows: one per step that begins inside the volume, those beyond the border moved back, "
+        "so that several lie there at the same place and count several times",
+    )
     window_batch: int = Field(
         default=1,
         gt=0,

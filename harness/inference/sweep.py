@@ -40,7 +40,8 @@ class Sweep:
         self._run = Runner(network, settings, device)
         self._volume, self.inside = _pad(torch.as_tensor(volume), patch, fill)
         first, second, third = self._volume.shape[1:]
-        self.tiling = Tiling.plan((first, second, third), patch, settings.overlap)
+        shape = (first, second, third)
+        self.tiling = Tiling.plan(shape, patch, settings.overlap, repeat_border=settings.repeat_border)
         self._settings = settings
         self.classes = 0
 

@@ -21,7 +21,8 @@ class Tiling:
     """A regular cover of a volume by windows, in the order in which they are visited.
 
     The positions are those of MONAI's ``sliding_window_inference``: steps of ``int(patch * (1 - overlap))``, the last
-    window moved back to end at the border.
+    window moved back to end at the border. With ``repeat_border`` they are PyMIC's: a window for every step that
+    begins inside the volume, so that at the border several lie at the same place.
 
     Attributes
     ----------
@@ -39,9 +40,9 @@ class Tiling:
     axis: int
 
     @classmethod
-    def plan(cls, shape: Ints, patch: Ints, overlap: float) -> Tiling:
+    def plan(cls, shape: Ints, patch: Ints, overlap: float, *, repeat_border: bool = False) -> Tiling:
         """Place the windows."""
-        first, second, third = (_starts(n, p, overlap) for n, p in zip(shape, patch, strict=True))
+        first, second, third = (_starts(n, p, overlap, repeat_border) for n, p in zip(shape, patch, strict=True))
         slabs = [math.prod(shape) // shape[axis] * patch[axis] for axis in range(3)]
         return cls(shape, patch, (first, second, third), slabs.index(min(slabs)))
 
@@ -58,9 +59,9 @@ class Tiling:
         return math.prod(len(starts) for starts in self.starts)
 
 
-def _starts(length: int, patch: int, overlap: float) -> tuple[int, ...]:
+def _starts(length: int, patch: int, overlap: float, repeat_border: bool) -> tuple[int, ...]:
     step = max(int(patch * (1 - overlap)), 1)
-    count = 1 + max(math.ceil((length - patch) / step), 0)
+    count = math.ceil(length / step) if repeat_border else 1 + max(math.ceil((length - patch) / step), 0)
     return tuple(min(index * step, length - patch) for index in range(count))
 
 

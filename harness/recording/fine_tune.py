@@ -329,7 +329,7 @@ def _protocol(facts: Facts) -> fields.Protocol:
         ),
         inference=fields.Inference(
             overlap=inference.overlap,
-            blending=inference.blending,
+            blending=inference.blending + (", border windows repeated" if inference.repeat_border else ""),
             window_batch=inference.window_batch,
             tta=() if inference.tta == "none" else (inference.tta,),
             ensemble_size=1,

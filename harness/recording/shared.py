@@ -143,7 +143,8 @@ def loss_words(training: Training) -> str:
     if loss.include_background:
         forms.append("with background")
     dice = f"{loss.dice:g} Dice" + (f" ({', '.join(forms)})" if forms else "")
-    return f"{dice} + {loss.cross_entropy:g} cross entropy"
+    of = "" if loss.cross_entropy_of == "logits" else f" of {loss.cross_entropy_of.replace('_', ' ')}"
+    return f"{dice} + {loss.cross_entropy:g} cross entropy{of}"
 
 
 def selection_words(training: Training, outcome: Outcome) -> str:

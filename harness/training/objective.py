@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.errors import UserError
 from harness.training.distributed import sum_over_ranks
 from harness.training.settings import Loss
 
@@ -32,6 +33,11 @@ class SegmentationLoss(nn.Module):
     def __init__(self, settings: Loss, activation: Literal["softmax", "sigmoid"]) -> None:
         super().__init__()
         self.settings, self.activation = settings, activation
+        if activation == "sigmoid" and settings.cross_entropy and settings.cross_entropy_of != "logits":
+            raise UserError(
+                f"loss.cross_entropy_of={settings.cross_entropy_of} is a form of classes that exclude each other; this "
+                "protocol has overlapping regions (inference.activation=sigmoid). Use cross_entropy_of=logits."
+            )
 
     def forward(self, logits: Tensor | Sequence[Tensor], target: Tensor, drawn: Tensor | None = None) -> Tensor:
         """Return the loss as a scalar.
@@ -73,12 +79,26 @@ class SegmentationLoss(nn.Module):
             if self.activation == "softmax":
                 weight = logits.new_full((logits.shape[1],), self.settings.foreground_weight)
                 weight[0] = 1.0
-                entropy = F.cross_entropy(logits, shares if hard is None else hard, weight=weight)
+                if self.settings.cross_entropy_of == "logits":
+                    entropy = F.cross_entropy(logits, shares if hard is None else hard, weight=weight)
+                else:
+                    entropy = self._entropy_of_probabilities(logits, shares, weight, drawn)
             else:
                 weight = logits.new_full((), self.settings.foreground_weight)
                 entropy = F.binary_cross_entropy_with_logits(logits, shares, pos_weight=weight)
             loss = loss + self.settings.cross_entropy * entropy
         return loss
+
+    def _entropy_of_probabilities(self, logits: Tensor, shares: Tensor, weight: Tensor, drawn: Tensor | None) -> Tensor:
+        """Return the cross entropy of the softmax's own output: what PyMIC minimises, guarded as it was or not."""
+        probability = logits.softmax(dim=1)
+        if self.settings.cross_entropy_of == "softened_probabilities":
+            probability = 0.999 * probability + 5e-4
+        weighted = shares * weight[:, None, None, None]
+        terms = weighted * probability.log()  # 0 times the logarithm of 0 is NaN, and stays so: the authors' does
+        if drawn is not None:
+            terms = terms.masked_fill(~drawn[:, :, None, None, None], 0.0)
+        return -terms.sum() / weighted.sum()
 
     def _targets(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the share of each class or region per voxel of the output's grid, and class numbers if it has any."""

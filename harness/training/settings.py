@@ -54,6 +54,12 @@ class Loss(_Settings):
 
     dice: float = Field(default=1.0, ge=0)
     cross_entropy: float = Field(default=1.0, ge=0)
+    cross_entropy_of: Literal["logits", "probabilities", "softened_probabilities"] = Field(
+        default="logits",
+        description="softmax only. logits: exact and finite; probabilities: the logarithm of the softmax without a "
+        "guard, as PyMIC has it since 2025-08-11, NaN once a logit gap passes about 104; softened_probabilities: of "
+        "0.999 p + 0.0005, as PyMIC had it before",
+    )
     foreground_weight: float = Field(
         default=1.0,
         gt=0,
