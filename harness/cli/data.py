@@ -257,11 +257,14 @@ def _synthesize(arguments: argparse.Namespace) -> int:
 
 
 def _own_card(arguments: argparse.Namespace) -> int:
+    from harness.data.folders import new_folder
     from harness.data.synthetic import write
 
     if arguments.fault is not None or arguments.shape is not None:
         raise UserError("--fault and --shape are for the layouts of public data sets; name one: `data synthesize ID`.")
-    card = write(arguments.out, cases=arguments.cases, channels=arguments.channels or 1, seed=arguments.seed)
+    channels = 1 if arguments.channels is None else arguments.channels
+    with new_folder(arguments.out) as folder:
+        card = write(folder, cases=arguments.cases, channels=channels, seed=arguments.seed)
     sys.stdout.write(
         f"{arguments.out / 'card.yaml'}\n\nUse it with --cards {arguments.out.resolve().parent}, dataset={card.id}\n"
     )

@@ -137,3 +137,14 @@ def test_a_set_is_prepared_once_for_a_model(
     (folder / "synthetic/labels/case001.nii.gz").unlink()
     assert main(command) == 2
     assert "case001" in capsys.readouterr().err
+
+
+def test_made_up_volumes_are_not_written_among_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["data", "synthesize", "--out", str(tmp_path / "own"), "--cases", "3"]
+    assert main([*command, "--channels", "2"]) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "own").rglob("*.*")}
+    assert main(command) == 2  # one channel beside two would be a set that no card describes
+    assert "is not an empty folder" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "own").rglob("*.*")} == before
+    assert main(["data", "synthesize", "--out", str(tmp_path / "none"), "--channels", "0"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
