@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from harness.leaderboard.summary import Headline, RunSummary, metric_name, unit_text
@@ -78,15 +79,19 @@ class Side:
         values = [run.metric.value for run in self.runs if run.metric and run.metric.value is not None]
         return sum(values) / len(values) if values else None
 
-    @property
+    @cached_property
     def classes(self) -> dict[str, float]:
         """Mean over seeds per class."""
         return _mean_of([run.classes for run in self.runs])
 
-    @property
+    @cached_property
     def scores(self) -> dict[str, float]:
         """Mean over seeds per case."""
         return _mean_of([run.scores for run in self.runs])
+
+    def __reduce__(self) -> tuple[type[Side], tuple[str, tuple[RunSummary, ...]]]:
+        """Travel between processes without what was computed from the runs."""
+        return Side, (self.init, self.runs)
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,8 @@ def gain(sides: tuple[Side, ...]) -> Gain:
     higher = metric is None or metric.higher_is_better
     verdict = gain_verdict(first, second, higher_is_better=higher)
     sign = 1.0 if higher else -1.0
-    moved = [sign * (sum(row[i] for row in first) - sum(row[i] for row in second)) for i in range(len(cases))]
+    sums = zip(map(sum, zip(*first, strict=True)), map(sum, zip(*second, strict=True)), strict=True)
+    moved = [sign * (of_first - of_second) for of_first, of_second in sums]
     return Gain(
         verdict.state,
         value=verdict.gain,
@@ -208,8 +214,8 @@ def _sentence(gain: Gain, metric: Headline | None, pretrained: Side | None, scra
 
 
 def _mean_of(tables: list[dict[str, float]]) -> dict[str, float]:
-    names = [name for name in (tables[0] if tables else {}) if all(name in table for table in tables)]
-    return {name: sum(table[name] for table in tables) / len(tables) for name in names}
+    names = [name for name in (tables[0] if tables else {}) if all(name in table for table in tables[1:])]
+    return {name: sum([table[name] for table in tables]) / len(tables) for name in names}
 
 
 def figures(side: Side) -> tuple[str, str]:

@@ -46,8 +46,12 @@ def new_board(out: Path) -> Iterator[Path]:
 
 def put(path: Path, text: str) -> None:
     """Write one file of a board that is still aside; nobody reads it before it is whole, so no file needs a sync."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
+    content = text.encode("utf-8")
+    try:
+        path.write_bytes(content)
+    except FileNotFoundError:  # the first page of its folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _refuse_foreign(out: Path) -> None:

@@ -18,7 +18,7 @@ from harness.leaderboard.gather import Broken, Found, find
 from harness.leaderboard.ledger import Facet, Line, facets, lines, siblings
 from harness.leaderboard.ledgerjson import catalogue_json
 from harness.leaderboard.overview import write_overview
-from harness.leaderboard.publish import Press, Published, publish_cells, publish_runs
+from harness.leaderboard.publish import Press, Published, crew, publish_cells, publish_runs
 from harness.leaderboard.render import render
 from harness.leaderboard.standings import standings
 from harness.leaderboard.summary import RunSummary
@@ -90,9 +90,10 @@ class Held:
 
 def study(board: Board, folder: Path | None = None, workers: int | None = None) -> Held:
     """Verify every record, compare cells and claims; write the pages of runs and cells where a folder is given."""
-    press = Press(folder, board.counts, workers or processors(), board.cards, board.viewer)
-    published = publish_runs(board.found, board.standing, press)
-    cells = publish_cells(published.runs, published.folders, press)
+    press = Press(folder, board.counts, board.cards, board.viewer)
+    with crew(workers or processors()) as pressmen:
+        published = publish_runs(board.found, board.standing, press, pressmen)
+        cells = publish_cells(published.runs, published.folders, press, pressmen)
     ledger = lines(board.claims, standings(board.claims, published.runs, published.folders, board.datasets))
     return Held(published, cells, ledger)
 

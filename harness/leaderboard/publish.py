@@ -6,11 +6,9 @@ Each record is read once; what stays in memory afterwards is its summary.
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,14 +24,13 @@ from harness.leaderboard.runpage import write_run_page
 from harness.leaderboard.summary import RunSummary, summarise
 from harness.progress import track
 from harness.records import crosscheck
+from harness.records.crew import Crew
 from harness.records.store import load
 from harness.records.verification import Finding, Verification
-from harness.records.verify import unhurried_collector
 
-__all__ = ["Press", "Published", "publish_cells", "publish_runs"]
+__all__ = ["Press", "Published", "crew", "publish_cells", "publish_runs"]
 
 _WORTH_WORKERS: Final = 60  # below this many pages, starting another interpreter costs more than it saves
-T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -56,8 +53,6 @@ class Press:
         The board that is being written; None where only the numbers are wanted, as for an export.
     counts : dict of str to str
         For the foot of the pages.
-    workers : int
-        Processes.
     cards : tuple of Path
         Folders of the user's own cards.
     viewer : bool
@@ -66,7 +61,6 @@ class Press:
 
     folder: Path | None
     counts: dict[str, str]
-    workers: int = 1
     cards: tuple[Path, ...] = ()
     viewer: bool = False
 
@@ -81,7 +75,12 @@ class Press:
             shutil.rmtree(self.folder / "runs" / summary.run_id)
 
 
-def publish_runs(found: Sequence[Found], standing: Mapping[str, str], press: Press) -> Published:
+def crew(workers: int) -> Crew:
+    """Return the processes that make the pages of runs and cells, to be used for both."""
+    return Crew(workers, _WORTH_WORKERS)
+
+
+def publish_runs(found: Sequence[Found], standing: Mapping[str, str], press: Press, workers: Crew) -> Published:
     """Verify every record, write a page for each that holds, and compare them with one another.
 
     Parameters
@@ -92,15 +91,16 @@ def publish_runs(found: Sequence[Found], standing: Mapping[str, str], press: Pre
         Run id to what a confirmed objection made of it.
     press : Press
         Where to, and how.
+    workers : Crew
+        Who does it.
     """
     work = functools.partial(_publish, press=press)
     runs: dict[str, RunSummary] = {}
     joint: list[crosscheck.Summary] = []
     folders: dict[str, Path] = {}
     refused = []
-    for item, outcome in zip(
-        found, _spread(work, found, "run pages" if press.folder else "runs", press.workers), strict=True
-    ):
+    what = "run pages" if press.folder else "runs"
+    for item, outcome in zip(found, _shown(workers.map(work, found), what, len(found)), strict=True):
         if isinstance(outcome, Broken):
             refused.append(outcome)
         elif outcome[0].run_id not in runs:
@@ -127,14 +127,14 @@ def publish_runs(found: Sequence[Found], standing: Mapping[str, str], press: Pre
     )
 
 
-def publish_cells(runs: Sequence[RunSummary], folders: Mapping[str, Path], press: Press) -> list[Cell]:
+def publish_cells(runs: Sequence[RunSummary], folders: Mapping[str, Path], press: Press, workers: Crew) -> list[Cell]:
     """Compare the twins of every cell and write its page."""
     tasks = []
     for key, sides in group(runs):
         first = [side.runs[0].run_id for side in sides]
         tasks.append((key, sides, {run_id: folders[run_id] for run_id in first}))
     work = functools.partial(_publish_cell, press=press)
-    return list(_spread(work, tasks, "cell pages" if press.folder else "cells", press.workers))
+    return list(_shown(workers.map(work, tasks), "cell pages" if press.folder else "cells", len(tasks)))
 
 
 def _publish(item: Found, press: Press) -> Broken | tuple[RunSummary, crosscheck.Summary]:
@@ -189,12 +189,6 @@ def _with_findings(summary: RunSummary, home: Path, findings: list[Finding], pre
     return summary
 
 
-def _spread(work: Callable[[T], R], items: Sequence[T], what: str, workers: int) -> Iterator[R]:
-    """Yield the results in order, from this process where there is little to do."""
-    if workers < 2 or len(items) < _WORTH_WORKERS:
-        yield from track(map(work, items), what, total=len(items)) if items else ()
-        return
-    # A fresh interpreter per worker: forking a process that has threads (NumPy, progress bars) may deadlock.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), unhurried_collector) as pool:
-        chunk = max(1, min(50, len(items) // (4 * workers)))
-        yield from track(pool.map(work, items, chunksize=chunk), what, total=len(items))
+def _shown(results: Iterable[R], what: str, total: int) -> Iterator[R]:
+    """Show how far the work has come, where there is any."""
+    yield from track(results, what, total=total) if total else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from dataclasses import dataclass
 from typing import Final
@@ -55,16 +56,18 @@ def score_table(data: RunData, metric: Metric, ident: str, *, drawn: bool = True
     table = data.tables.get(metric.id, {})
     classes = data.classes
     digits = 3 if metric.unit == "fraction" else 2
-    rows = [(case, _mean(cells), cells) for case, cells in table.items()]
-    if len(rows) > _ALL_CASES:
+    means_of_cases = {case: _mean(cells) for case, cells in table.items()}
+    shown = list(table)
+    if len(shown) > _ALL_CASES:
         sign = 1 if metric.higher_is_better else -1
-        rows = sorted(rows, key=lambda row: -math.inf if row[1] is None else sign * row[1])[:_WORST_CASES]
+        ranks = {case: -math.inf if mean is None else sign * mean for case, mean in means_of_cases.items()}
+        shown = heapq.nsmallest(_WORST_CASES, shown, key=ranks.__getitem__)
     share = metric.unit == "fraction"
     body = [
         f'<tr><th scope="row"><bdi>{escaped(case, 60)}</bdi></th>'
-        + "".join(_cell(cells.get(name), digits, share=share) for name in classes)
-        + f"<td>{number(mean, digits)}</td></tr>"
-        for case, mean, cells in rows
+        + "".join([_cell(table[case].get(name), digits, share=share) for name in classes])
+        + f"<td>{number(means_of_cases[case], digits)}</td></tr>"
+        for case in shown
     ]
     per_class = {name: metric.per_class[name] for name in classes if name in metric.per_class}
     means = [number(per_class[name].value if name in per_class else None, digits) for name in classes]
@@ -106,7 +109,7 @@ def _value(row: CaseRow | None) -> float | None:
 
 
 def _mean(cells: dict[str, CaseRow]) -> float | None:
-    values = [row.value for row in cells.values() if row.value is not None]
+    values = [value for row in cells.values() if (value := row[4]) is not None]
     return sum(values) / len(values) if values else None
 
 

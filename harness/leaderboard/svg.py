@@ -62,14 +62,16 @@ def _escaped(text: str) -> str:
 
 def short(value: float) -> str:
     """Write a coordinate with two decimals at most."""
-    text = f"{value:.2f}".rstrip("0").rstrip(".") if not isinstance(value, int) else str(value)
-    return "0" if text in {"-0", ""} else text
+    if isinstance(value, int):
+        return str(value)
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
 
 
 def path(points: Sequence[tuple[float, float]], *, close: bool = False) -> str:
     """Return the ``d`` of a polyline through ``points``."""
-    steps = " ".join(f"{'L' if i else 'M'}{short(x)} {short(y)}" for i, (x, y) in enumerate(points))
-    return steps + ("Z" if close else "")
+    steps = " L".join([f"{short(x)} {short(y)}" for x, y in points])
+    return (f"M{steps}" if steps else "") + ("Z" if close else "")
 
 
 def figure(width: float, height: float, title: str, body: Sequence[Markup], ident: str) -> Markup:

@@ -88,8 +88,10 @@ def escaped(value: object, limit: int = _LONGEST) -> str:
     return str(escape(clean(value, limit)))
 
 
-_HARMLESS: Final = re.compile(r"[\n\t !#-%(-;=?-~]*")  # printable ASCII without what HTML gives a meaning
-_PLAIN: Final = re.compile(r"[\n\t\x20-\x7e]*")  # nearly every text; the rest is looked at sign by sign
+# Printable ASCII without what HTML gives a meaning, and the minus sign, dash and cross of our own numbers.
+_HARMLESS: Final = re.compile(r"[\n\t !#-%(-;=?-~\u2212\u2014\u00d7]*")
+# Nearly every text; the rest is looked at sign by sign.
+_PLAIN: Final = re.compile(r"[\n\t\x20-\x7e\u2212\u2014\u00d7]*")
 # Cc control, Cf direction overrides and other formatting, Cs lone surrogates (cannot be written as UTF-8), Co private.
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
@@ -103,9 +105,9 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or not math.isfinite(value):
         return _NOTHING
     text = f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("-")
-    return text.replace("-", MINUS)
+    if text[0] != "-":
+        return text
+    return text[1:] if float(text) == 0 else MINUS + text[1:]
 
 
 def signed(value: float | None, digits: int = 3) -> str:

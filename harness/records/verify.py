@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-import gc
-import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from harness.records.check_facts import (
     check_separation,
 )
 from harness.records.check_values import check_values
+from harness.records.crew import Crew
 from harness.records.crosscheck import Summary, compare, summarise
 from harness.records.index import check_index
 from harness.records.opened import Opened, check_bytes, open_record
@@ -35,14 +33,13 @@ __all__ = [
     "Verification",
     "find_records",
     "record_folder",
-    "unhurried_collector",
     "verify",
     "verify_all",
     "verify_opened",
 ]
 
-Pair = tuple[Verification, Summary | None]
 _SAMPLE = 100  # one record in so many has its intervals drawn again, unless all are asked for
+_WORTH_WORKERS = 100  # fewer records are checked before another interpreter has started
 _WEIGHT = {"error": 0, "warning": 1, "note": 2}
 
 
@@ -141,7 +138,8 @@ def verify_all(
     tops = list(paths)
     folders = sorted({folder for top in tops for folder in find_records(top)})
     work = functools.partial(_verify, rescore=rescore, full=full, cards=tuple(cards), data_root=data_root)
-    pairs = list(track(_run(work, folders, workers), "verifying records", total=len(folders)))
+    with Crew(workers, worth=2 if rescore or full else _WORTH_WORKERS) as crew:
+        pairs = list(track(crew.map(work, folders), "verifying records", total=len(folders)))
     lost = [finding for top in tops for finding in check_index(top, {pair[0].run_id for pair in pairs})]
     if not pairs and not lost:
         raise UserError(f"There is no {RECORD} below {', '.join(map(str, tops))}. Name a run, or a folder of runs.")
@@ -160,21 +158,6 @@ def find_records(top: Path) -> Iterator[Path]:
         if RECORD in names:
             yield Path(folder)
             below.clear()
-
-
-def _run(work: Callable[[Path], Pair], folders: list[Path], workers: int) -> Iterator[Pair]:
-    if workers < 2 or len(folders) < 2:
-        yield from map(work, folders)
-        return
-    # A fresh interpreter per worker: forking a process that has threads (NumPy, progress bars) may deadlock.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), unhurried_collector) as pool:
-        yield from pool.map(work, folders, chunksize=max(1, min(50, len(folders) // (4 * workers))))
-
-
-def unhurried_collector() -> None:
-    """Let this worker process look for cyclic garbage rarely: records are trees, freed as soon as they are let go."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def _joined(verdict: Verification, more: list[Finding]) -> Verification:

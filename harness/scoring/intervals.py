@@ -184,7 +184,8 @@ def two_level_interval(
         rng = np.random.default_rng(seed)
         sizes = (min(batch, n_resamples - start) for start in range(0, n_resamples, batch))
         drawn = (_weights(n_seeds, n_cases, size, rng) for size in sizes)
-    draws = [np.einsum("ij,ij->i", of_seeds @ table, of_cases) for of_seeds, of_cases in drawn]
+    # Cases first: there are fewer seeds than cases, and what lies between has one column per seed.
+    draws = [np.einsum("ij,ij->i", of_cases @ table.T, of_seeds) for of_seeds, of_cases in drawn]
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(draws), [tail, 1 - tail])
     return Interval(
