@@ -7,6 +7,7 @@ upsampling, which is the same exactly.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ _WEIGHTS = {
         "moving_variance": "bn1.running_var",
     },
 }
+_LAYER = re.compile(rf"^depth_(\d+)_({'|'.join(_WEIGHTS)})$")
 _UP = "upsampling has no weights in Keras; nearest neighbour is written as an identity over channels"
 _COUNTER = "Keras keeps no batch counter"
 
@@ -144,10 +146,9 @@ def _target(layer: str, weight: str) -> str | None:
     >>> _target("depth_5_conv", "kernel"), _target("conv3d_1", "bias")
     ('down_tr256.ops.1.conv1.weight', 'out_tr.final_conv.bias')
     """
-    if layer.startswith("depth_"):
-        _, number, kind = layer.split("_")
-        block, unit = divmod(int(number), 2)
-        name = _WEIGHTS.get(kind, {}).get(weight)
+    if found := _LAYER.match(layer):
+        block, unit = divmod(int(found[1]), 2)
+        name = _WEIGHTS[found[2]].get(weight)
         return f"{_BLOCKS[block]}.ops.{unit}.{name}" if name and block < len(_BLOCKS) else None
     if layer.startswith("conv3d"):  # Keras numbers unnamed layers per session
         return {"kernel": "out_tr.final_conv.weight", "bias": "out_tr.final_conv.bias"}.get(weight)

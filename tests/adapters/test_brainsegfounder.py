@@ -294,6 +294,18 @@ def test_no_fault_passes_in_silence(
         load(card, weights, tmp_path, task)
 
 
+@pytest.mark.parametrize("name", [PRETEXT, FINE_TUNED])
+def test_a_cast_and_an_extra_tensor_are_reported(tmp_path: Path, name: str) -> None:
+    card = narrow(name)
+    weights = forge(card)
+    cast = a_name(weights)
+    weights[cast] = weights[cast].half()
+    weights[cast.replace("qkv.weight", "qkv.scale")] = torch.zeros(3)
+    lines = {line.name: (line.state, line.reason) for line in report_of(load(card, weights, tmp_path)).lines}
+    assert [reason for state, reason in lines.values() if state == "adapted"] == ["cast from torch.float16"]
+    assert [line.rpartition(".")[2] for line, (state, _) in lines.items() if state == "unused"] == ["scale"]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
 def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, share: float) -> None:
     card = narrow(PRETEXT)

@@ -148,6 +148,7 @@ def another_family(weights: dict[str, Tensor]) -> None:
     weights["module.layer1.0.conv1.weight"] = torch.zeros(4)
 
 
+@pytest.mark.parametrize("task", [SEGMENTATION, Task("published")])
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -161,11 +162,26 @@ def another_family(weights: dict[str, Tensor]) -> None:
     ],
 )
 def test_no_fault_passes_in_silence(
-    card: ModelCard, weights: dict[str, Tensor], tmp_path: Path, spoil: Callable[[dict[str, Tensor]], None], says: str
+    card: ModelCard,
+    weights: dict[str, Tensor],
+    tmp_path: Path,
+    spoil: Callable[[dict[str, Tensor]], None],
+    says: str,
+    task: Task,
 ) -> None:
     spoil(weights)
     with pytest.raises(UserError, match=says):
-        build(card, SEGMENTATION, {}, save(weights, tmp_path / "w.pt"))
+        build(card, task, {}, save(weights, tmp_path / "w.pt"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.9999])
+def test_a_file_that_is_cut_off_is_refused(
+    card: ModelCard, weights: dict[str, Tensor], tmp_path: Path, share: float
+) -> None:
+    file = save(weights, tmp_path / "w.pt")
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    with pytest.raises(UserError, match=r"cannot be read as a checkpoint|is not a file of tensors"):
+        build(card, SEGMENTATION, {}, file)
 
 
 def test_a_cast_is_reported(card: ModelCard, weights: dict[str, Tensor], tmp_path: Path) -> None:

@@ -171,6 +171,23 @@ def test_no_fault_passes_in_silence(
         load(card, weights, tmp_path, task)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.9999])
+def test_a_file_that_is_cut_off_is_refused(card: ModelCard, weights: Weights, tmp_path: Path, share: float) -> None:
+    load(card, weights, tmp_path)
+    file = tmp_path / "w.model"
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    with pytest.raises(UserError, match=r"cannot be read as a checkpoint|is not a file of tensors"):
+        build(card, LIVER, {}, file)
+
+
+def test_a_cast_and_an_extra_tensor_are_reported(card: ModelCard, weights: Weights, tmp_path: Path) -> None:
+    weights[NAME] = weights[NAME].half()
+    weights["extra.weight"] = torch.zeros(3)
+    lines = {line.name: (line.state, line.reason) for line in report_of(load(card, weights, tmp_path)).lines}
+    assert lines[NAME] == ("adapted", "cast from torch.float16")
+    assert lines["extra.weight"] == ("unused", "no place in the network")
+
+
 def test_the_count_of_the_card_is_the_networks() -> None:
     published = model_card("models_genesis.nnunet_luna16")[0]
     with torch.device("meta"):
