@@ -1,7 +1,8 @@
 """Runs jobs in several ranks each, as forks of one process, since importing torch takes longer than a job.
 
 Every rank is a real process with the environment that torchrun gives it, and they talk through gloo. Reads a list of
-jobs as JSON, writes the list of exit codes per rank and of seconds.
+jobs as JSON, writes the list of exit codes per rank and of seconds. With a job as its argument it is itself one rank,
+started by torchrun, and dies as the job says in its first life only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import harness.run
+from harness.adapters.parts import Parts
 from harness.cli import main
 from harness.errors import HarnessError
 from harness.training.device import Numerics, seed_everything
@@ -30,6 +31,7 @@ from harness.training.objective import SegmentationLoss
 from harness.training.settings import Training
 
 SLOW = (
+    "harness.run",
     "torch._inductor",
     "torch._dynamo",
     "torch.distributed.nn",
@@ -38,8 +40,6 @@ SLOW = (
     "harness.cli.run",
     "hydra",
 )
-for module in (harness.run.__name__, *SLOW):
-    importlib.import_module(module)  # what a run imports on its way, once instead of in every fork
 
 
 class Blobs:
@@ -82,7 +82,9 @@ def train(job: dict[str, Any]) -> int:
         network.register_module("head_of_another_task", unused)
         network.forward = lambda x: network[3](network[2](network[1](network[0](x))))  # type: ignore[method-assign]
         task = Blobs(settings, world.rank, job.get("die_at"), job.get("ask_at"))
-        outcome = fit(network, task, settings, folder, folder / "log.jsonl", Numerics(settings, torch.device("cpu")))
+        numerics = Numerics(settings, torch.device("cpu"))
+        parts = Parts(("0.", "1."), output=r"^3\.")
+        outcome = fit(network, task, settings, folder, folder / "log.jsonl", numerics, parts)
         done = {"state": network.state_dict(), "samples": outcome.samples, "ranks": outcome.ranks}
         torch.save({**done, "resumed": outcome.resumed}, folder / f"rank{world.rank}.pt")
     return 0
@@ -115,4 +117,11 @@ def ranks(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        given = json.loads(sys.argv[1])
+        if os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
+            given.pop("die_at")
+        sys.exit(work(given))
+    for module in SLOW:
+        importlib.import_module(module)  # what a run imports on its way, once instead of in every fork
     sys.stdout.write(json.dumps([ranks(job) for job in json.loads(sys.stdin.read())]))

@@ -21,6 +21,12 @@ DRIVER = Path(__file__).with_name("ranks_driver.py")
 SGD = {"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}
 FIT: dict[str, Any] = {"steps": 6, "checkpoint_every": 2, "log_every": 1, "optimizer": {"name": "adam", "lr": 0.01}}
 ONE_STEP = {"steps": 1, "optimizer": SGD, "schedule": {"name": "constant"}, "log_every": 1}
+SAWTOOTH: dict[str, Any] = {
+    "steps": 5,
+    "optimizer": {**SGD, "lr": 0.1},
+    "schedule": {"name": "constant"},
+    "finetuning": {"mode": "sawtooth", "decoder_steps": 2},
+}
 FORMS = {
     "per sample": {},
     "dice over the batch": {"loss": {"batch_dice": True}},
@@ -79,6 +85,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, synthetic: Path) -> dict[s
         for ranks in (1, 2):
             folder = str(top / f"{name} {ranks}")
             jobs[f"{name} {ranks}"] = {"ranks": ranks, "folder": folder, "training": {**ONE_STEP, **choice}}
+    for ranks in (1, 2):
+        folder = str(top / f"sawtooth {ranks}")
+        jobs[f"sawtooth {ranks}"] = {"ranks": ranks, "folder": folder, "training": SAWTOOTH}
     for name, ends in (
         ("whole", {}),
         ("cut", {"die_at": 3}),
@@ -113,6 +122,16 @@ def test_one_step_of_two_ranks_is_that_of_one(trained: dict[str, Any], name: str
     assert (alone["state"]["0.weight"] - nn.Conv3d(1, 4, 3).weight).abs().max() > 1e-3
     losses = [json.loads((trained["top"] / f"{name} {n}" / "log.jsonl").read_text("utf-8"))["loss"] for n in (1, 2)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5 if name != "half" else 1e-2)
+
+
+def test_ranks_share_the_gradients_of_an_encoder_that_was_frozen_when_they_were_joined(trained: dict[str, Any]) -> None:
+    assert trained["sawtooth 2"]["codes"] == [0, 0], trained["sawtooth 2"]["errors"]
+    alone, first, second = (weights(trained, f"sawtooth {n}", rank)["state"] for n, rank in ((1, 0), (2, 0), (2, 1)))
+    for key, expected in alone.items():
+        assert torch.equal(first[key], second[key]), key
+        assert (first[key] - expected).abs().max() <= 1e-5, key
+    torch.manual_seed(0)
+    assert (alone["0.weight"] - nn.Conv3d(1, 4, 3).weight).abs().max() > 1e-4  # it did learn, from step 3 on
 
 
 def test_dice_per_sample_and_over_the_batch_differ(trained: dict[str, Any]) -> None:
@@ -173,6 +192,21 @@ def test_torchrun_with_four_processes_and_one_that_dies(tmp_path: Path, syntheti
     assert done.returncode == 0, done.stderr[-3000:]
     (_, expected), (_, found) = (read(tmp_path, ranks) for ranks in (1, 4))
     assert found == expected
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_job_again_whose_rank_died(tmp_path: Path, trained: dict[str, Any]) -> None:
+    """It goes on from the checkpoint and ends with the weights of a job in which nobody died."""
+    job = {"folder": str(tmp_path), "training": FIT, "batch_norm": True, "die_at": 3}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "--max-restarts", "1", str(DRIVER), json.dumps(job)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for rank in (0, 1):
+        again = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        assert again["resumed"] == 1
+        for key, expected in weights(trained, "whole", rank)["state"].items():
+            assert torch.equal(again["state"][key], expected), key
 
 
 def test_a_process_that_torchrun_did_not_start_is_alone() -> None:
