@@ -139,10 +139,13 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _add(arguments: argparse.Namespace) -> int:
     from harness.cards.library import dataset_card
+    from harness.data.archives import refuse_archive
     from harness.data.layouts import find_cases
     from harness.data.roots import remember
 
     card, _ = dataset_card(arguments.id, arguments.cards)
+    if arguments.path.is_file():
+        refuse_archive(card, arguments.path)
     found = find_cases(card, arguments.path)
     file = remember(card.id, arguments.path)
     sys.stdout.write(f"{card.id}: {len(found)} cases below {arguments.path}, remembered in {file}\n")
@@ -153,7 +156,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from harness.cards.library import dataset_card
     from harness.data.check import check
     from harness.data.layouts import locate_set
-    from harness.data.roots import cache_folder
+    from harness.data.roots import cache_folder, data_root
 
     card, folder = dataset_card(arguments.id, arguments.cards)
     card, cases = locate_set(card, folder, arguments.root)
@@ -170,6 +173,7 @@ def _check(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         cache=None if arguments.fresh else cache_folder(),
         look=None if arguments.html is None else keep_picture,
+        root=data_root(card, folder, arguments.root),
     )
     if arguments.html is not None:
         from harness.data.page import write_page

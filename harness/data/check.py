@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cards.dataset import DatasetCard
+from harness.data.archives import against_archives
 from harness.data.case import Case
 from harness.data.checked import Checked, Found, case_key
 from harness.data.finding import Finding
@@ -77,6 +78,7 @@ def check(
     workers: int = 1,
     cache: Path | None = None,
     look: Look | None = None,
+    root: Path | None = None,
 ) -> CheckReport:
     """Open every file of every case once and compare what is there with the card and its splits.
 
@@ -96,6 +98,8 @@ def check(
     look : callable, optional
         Is shown the first image and the labels of each case that is opened, in the thread that opened it, so that a
         picture costs no second reading. Cases that are remembered are not opened for it.
+    root : Path, optional
+        The folder of the set; archives in it or beside it that the card names are hashed.
 
     Returns
     -------
@@ -105,6 +109,7 @@ def check(
     facts: dict[str, CaseFacts] = {}
     memory = Checked(card, cache)
     findings = list(_against_splits(card, cases, frozenset(needed)))
+    findings += against_archives(card, root) if root is not None else ()
     with ThreadPoolExecutor(max(1, workers)) as pool:
         results = pool.map(lambda case: _inspect(card, case, memory, look), cases.values())
         for case, (key, found) in zip(cases, track(results, f"check {card.id}", len(cases)), strict=True):
