@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError, UserError
+from harness.records.objections import OBJECTIONS
 
 __all__ = ["Broken", "Found", "explain", "find", "signature"]
 
@@ -96,7 +97,7 @@ def signature(runs: Sequence[Path]) -> frozenset[tuple[str, int, int]]:
     seen = set()
     for top in runs:
         for folder, names in _walk(top):
-            for name in names & {"record.json", "run.json"}:
+            for name in names & {"record.json", "run.json", OBJECTIONS}:
                 try:
                     facts = (folder / name).stat()
                 except FileNotFoundError:

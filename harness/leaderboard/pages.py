@@ -25,7 +25,7 @@ from harness.leaderboard.summary import RunSummary
 from harness.leaderboard.text import clean, plural, slug
 from harness.leaderboard.words import CONFIDENCE, EVIDENCE, GAINS, VERDICTS, word
 from harness.machine import processors
-from harness.records.objections import objections, standing
+from harness.records.objections import Objection, objections, standing
 from harness.records.protocol import family
 from harness.records.verification import TRUST
 
@@ -55,14 +55,19 @@ class Board:
     standing: dict[str, str] = field(default_factory=dict)
     cards: tuple[Path, ...] = ()
     viewer: bool = False
+    objections: dict[str, list[Objection]] = field(default_factory=dict)
 
     @classmethod
     def gather(cls, runs: Sequence[Path], cards: Sequence[Path] = (), *, viewer: bool = False) -> Board:
         """Search the folders of runs, and read claims, the names of cards, and objections to records."""
         found, broken = find(runs)
         became: dict[str, str] = {}
+        against: dict[str, list[Objection]] = {}
         for top in runs:
-            became |= standing(objections(top))
+            events = objections(top)
+            became |= standing(events)
+            for event in events:
+                against.setdefault(event.run_id, []).append(event)
         return cls(
             tuple(found),
             tuple(broken),
@@ -71,6 +76,7 @@ class Board:
             became,
             tuple(cards),
             viewer,
+            against,
         )
 
     @property
@@ -90,7 +96,7 @@ class Held:
 
 def study(board: Board, folder: Path | None = None, workers: int | None = None) -> Held:
     """Verify every record, compare cells and claims; write the pages of runs and cells where a folder is given."""
-    press = Press(folder, board.counts, board.cards, board.viewer)
+    press = Press(folder, board.counts, board.cards, board.viewer, board.objections)
     with crew(workers or processors()) as pressmen:
         published = publish_runs(board.found, board.standing, press, pressmen)
         cells = publish_cells(published.runs, published.folders, press, pressmen)

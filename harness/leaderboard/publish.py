@@ -9,7 +9,7 @@ import functools
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,6 +25,7 @@ from harness.leaderboard.summary import RunSummary, summarise
 from harness.progress import track
 from harness.records import crosscheck
 from harness.records.crew import Crew
+from harness.records.objections import Objection
 from harness.records.store import load
 from harness.records.verification import Finding, Verification
 
@@ -57,17 +58,23 @@ class Press:
         Folders of the user's own cards.
     viewer : bool
         Whether the board has a viewer for volumes.
+    objections : dict of str to list of Objection
+        Run id to what was said against the record, in the order of saying; shown on its page.
     """
 
     folder: Path | None
     counts: dict[str, str]
     cards: tuple[Path, ...] = ()
     viewer: bool = False
+    objections: Mapping[str, Sequence[Objection]] = field(default_factory=dict)
 
     def run_page(self, data: RunData, summary: RunSummary) -> None:
         """Write the page of a run."""
         if self.folder is not None:
-            write_run_page(data, summary, self.folder, self.counts, viewer=self.viewer, cards=self.cards)
+            said = self.objections.get(summary.run_id, ())
+            write_run_page(
+                data, summary, self.folder, self.counts, viewer=self.viewer, cards=self.cards, objections=said
+            )
 
     def remove(self, summary: RunSummary) -> None:
         """Take the page of a run away again."""

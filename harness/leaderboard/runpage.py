@@ -26,7 +26,8 @@ from harness.leaderboard.scoretable import score_table
 from harness.leaderboard.summary import RunSummary, metric_name, unit_text
 from harness.leaderboard.text import bytes_size, number, slug
 from harness.leaderboard.viewer import may_be_shown, write_viewer
-from harness.leaderboard.words import CHECKS, UNCHECKED
+from harness.leaderboard.words import CHECKS, STATUS, UNCHECKED, Word, word
+from harness.records.objections import Objection
 
 __all__ = ["write_run_page"]
 
@@ -39,10 +40,12 @@ def write_run_page(
     *,
     viewer: bool = False,
     cards: Sequence[Path] = (),
+    objections: Sequence[Objection] = (),
 ) -> None:
     """Write the page into ``folder/runs/<run_id>/`` with copies of the record's files and pictures.
 
-    With ``viewer`` also a page that shows its volumes, where it holds some and the card allows it.
+    With ``viewer`` also a page that shows its volumes, where it holds some and the card allows it. ``objections`` are
+    the events about this record.
     """
     home = folder / "runs" / summary.run_id
     record = data.record
@@ -84,6 +87,7 @@ def write_run_page(
         planned=planned_rows(record),
         identity=identity_facts(record),
         checks=_checks(data),
+        objections=[(event, _said_of(event)) for event in objections],
         reasons=sorted(record.reasons.items()),
         files=files,
     )
@@ -152,6 +156,14 @@ def _slice(path: Path) -> dict[str, Any]:
         "width": int.from_bytes(header[:4], "big"),
         "height": int.from_bytes(header[4:], "big"),
     }
+
+
+def _said_of(event: Objection) -> Word:
+    """Return how an event looks: what a confirmed one made of the record, else its state."""
+    if event.outcome is not None:
+        return word(STATUS, event.outcome)
+    meaning = {"open": "Nobody has decided it yet.", "rejected": "It was looked into and does not hold."}
+    return Word(f"objection {event.state}", "half" if event.state == "open" else "slash", "mute", meaning[event.state])
 
 
 def _checks(data: RunData) -> list[dict[str, Any]]:
