@@ -28,6 +28,16 @@ class Folds(Fact):
         description="the mean of the folds' own values, or one value over the cases of all folds"
     )
 
+    @property
+    def words(self) -> str:
+        """How the number was made, in words.
+
+        >>> Folds(count=5, combined="mean_of_folds").words
+        'the mean of the values of 5 folds'
+        """
+        what = "the mean of the values" if self.combined == "mean_of_folds" else "one value over the cases"
+        return f"{what} of {self.count} folds"
+
 
 class About(Fact):
     """What is known here about one printed number. Nothing of this was printed with it."""
@@ -176,7 +186,9 @@ def annotate(claims: Iterable[Claim], ledger: Ledger) -> tuple[Claim, ...]:
     for claim in held:
         said = known[claim.id]
         texts = tuple(ledger.traps[name] for name in said.get("traps", ()))
-        done.append(claim.model_copy(update={"about": About.model_validate({**said, "traps": texts})}))
+        beside = tuple(name for name in said.get("beside", ()) if name != claim.id)
+        about = About.model_validate({**said, "traps": texts, "beside": beside})
+        done.append(claim.model_copy(update={"about": about}))
     return tuple(done)
 
 

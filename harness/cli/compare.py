@@ -141,6 +141,7 @@ def in_words(found: Explanation) -> str:
         f"{claim.id}: {claim.model}, {claim.variant} ({claim.init}) on {claim.card}",
         f"printed: {claim.value!r} {claim.unit}, {claim.metric}; {claim.split or 'split not stated'}",
         f"source: {claim.source} ({claim.confidence})",
+        *([f"made of: {about.folds.words}"] if about.folds else []),
         "",
         f"VALUE  {value.state.replace('_', ' ')}",
         *_wrapped(value.explanation),

@@ -105,3 +105,30 @@ def test_what_is_printed_stays_as_printed() -> None:
 
     printed = json.loads((shipped("claims") / "reported.json").read_text(encoding="utf-8"))["results"]
     assert [Claim.model_validate(row) for row in printed] == [row.model_copy(update={"about": About()}) for row in ROWS]
+
+
+TRAPS = [
+    # the eight: who must carry it, and what it says
+    (
+        lambda row: row.card == "brats2021" and row.fraction == pytest.approx(0.8971),
+        "mean of the five checkpoints NVIDIA",
+    ),
+    (lambda row: row.card == "brats2021" and row.model in ("BrainSegFounder", "Swin UNETR"), "most likely soft"),
+    (lambda row: "110k" in row.variant, "The public PCT-Net saw 10,137"),
+    (lambda row: row.metric == "iou_genesis", "is no Dice and no foreground IoU"),
+    (lambda row: row.value in (93.31, 71.75), "Two sources disagree on the data"),
+    (lambda row: row.model == "BrainSegFounder" and row.value == 0.911, "prints 0.9110 where its own five folds"),
+    (lambda row: row.model == "Models Genesis" and row.value in (71.8, 72.11, 69.5), "The sign of the gain depends"),
+    (lambda row: row.model == "Med3D" and row.card != "lits", "learning rate 1e-3 and the arm from scratch with 1e-2"),
+]
+
+
+@pytest.mark.parametrize(("carries", "words"), TRAPS, ids=[words for _, words in TRAPS])
+def test_a_trap_is_told_on_every_claim_that_it_concerns(carries, words) -> None:
+    concerned = [row for row in ROWS if carries(row) and row.id != "r168"]  # r168: others ran and scored it
+    assert concerned
+    assert [row.id for row in concerned if not any(words in trap for trap in row.about.traps)] == []
+
+
+def test_a_claim_is_not_read_together_with_itself() -> None:
+    assert [row.id for row in ROWS if row.id in row.about.beside] == []
