@@ -79,7 +79,7 @@ def cell_card(cell: Cell) -> dict[str, Any]:
         "where": where(cell),
         "evidence": cell.evidence,
         "view": cell_view(cell),
-        "word": cell.gain.word,
+        "word": cell.word,
         "sentence": cell.sentence,
         "plot": plot.svg if plot else None,
         "plot_caption": plot.caption if plot else "",
@@ -170,6 +170,7 @@ def write_cell_page(
     folder: Path,
     counts: dict[str, str],
     ran: Race | None = None,
+    floors: Sequence[tuple[str, str, str]] = (),
 ) -> None:
     """Write ``folder/cells/<key>.html``."""
     shown = [
@@ -189,6 +190,8 @@ def write_cell_page(
         plots=[plot for plot in shown if plot],
         worst=_worst(cell),
         race=ran,
+        floors=floors,
+        metric=metric_name(cell.metric.id) if cell.metric else "score",
         protocol=protocol,
         command=command(cell.first),
     )

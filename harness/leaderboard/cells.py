@@ -16,7 +16,7 @@ from harness.leaderboard.text import number, plural, signed
 from harness.leaderboard.words import GAINS, Word, word
 from harness.scoring.gain import gain_verdict
 
-__all__ = ["Cell", "Gain", "Side", "figures", "gain", "group"]
+__all__ = ["Cell", "Gain", "Side", "figures", "floors_of", "gain", "group"]
 
 _FEWEST_CASES: Final = 2
 _FEW_CASES: Final = 20  # below this many, sets of cases cannot tell two good methods apart (see the method page)
@@ -132,9 +132,19 @@ class Cell:
         return next((side for side in self.sides if side.init == init), None)
 
     @property
+    def is_floor(self) -> bool:
+        """Whether a rule that trains nothing was scored here, instead of a network."""
+        return self.first.kind == "zero_training_baseline"
+
+    @property
+    def word(self) -> Word:
+        """How the cell looks: its gain, or that it is a floor and can have none."""
+        return word(GAINS, "floor") if self.is_floor else self.gain.word
+
+    @property
     def sentence(self) -> str:
         """What the twins say, in words and numbers that a reader can repeat."""
-        if self.first.kind == "zero_training_baseline":
+        if self.is_floor:
             return "A rule that trains nothing: the floor that every network on this data set has to clear."
         return _sentence(self.gain, self.metric, self.side("pretrained"), self.side("scratch"))
 
@@ -150,6 +160,29 @@ def group(runs: Iterable[RunSummary]) -> list[tuple[str, tuple[Side, ...]]]:
         order = sorted(by_init, key=lambda init: _ORDER.get(init, 9))
         cells.append((key, tuple(Side(init, tuple(sorted(by_init[init], key=_by_seed))) for init in order)))
     return sorted(cells, key=lambda cell: (cell[1][0].runs[0].dataset, cell[1][0].runs[0].model, cell[0]))
+
+
+def floors_of(
+    sides: tuple[Side, ...], groups: Iterable[tuple[str, tuple[Side, ...]]]
+) -> tuple[tuple[str, str, str], ...]:
+    """Return name, page and score of every rule without training that was scored on the same cases by the same metric.
+
+    Parameters
+    ----------
+    sides : tuple of Side
+        Of the cell that is looked at.
+    groups : iterable
+        From `group`.
+    """
+    first = sides[0].runs[0]
+    found = []
+    for key, others in groups:
+        side, rule = others[0], others[0].runs[0]
+        same = (rule.dataset, rule.split, rule.fold) == (first.dataset, first.split, first.fold)
+        metric = rule.metric is not None and first.metric is not None and rule.metric.id == first.metric.id
+        if rule.kind == "zero_training_baseline" and same and metric and rule.cell != first.cell:
+            found.append((rule.model, f"cells/{key}.html", figures(side)[0]))
+    return tuple(sorted(found))
 
 
 def _by_seed(run: RunSummary) -> tuple[int, str, str]:

@@ -159,7 +159,9 @@ def _write_front(
 
 
 def _newest(cells: list[Cell]) -> list[Cell]:
-    return sorted(cells, key=lambda cell: max(run.created for run in cell.runs), reverse=True)
+    """Return the cells by their newest run, the floors after everything that learnt."""
+    by_date = sorted(cells, key=lambda cell: max(run.created for run in cell.runs), reverse=True)
+    return sorted(by_date, key=lambda cell: cell.is_floor)
 
 
 def _write_claims(board: Board, ledger: list[Line], folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from harness.errors import HarnessError
 from harness.leaderboard.cellpage import write_cell_page
-from harness.leaderboard.cells import Cell, Side, gain, group
+from harness.leaderboard.cells import Cell, Side, floors_of, gain, group
 from harness.leaderboard.gather import Broken, Found, explain
 from harness.leaderboard.learning import race, read_points
 from harness.leaderboard.reading import RunData, read_curves, read_run, said
@@ -137,9 +137,12 @@ def publish_runs(found: Sequence[Found], standing: Mapping[str, str], press: Pre
 def publish_cells(runs: Sequence[RunSummary], folders: Mapping[str, Path], press: Press, workers: Crew) -> list[Cell]:
     """Compare the twins of every cell and write its page."""
     tasks = []
-    for key, sides in group(runs):
+    groups = group(runs)
+    rules = [one for one in groups if one[1][0].runs[0].kind == "zero_training_baseline"]
+    for key, sides in groups:
         first = [side.runs[0].run_id for side in sides]
-        tasks.append((key, sides, {run_id: folders[run_id] for run_id in first}))
+        homes = {run_id: folders[run_id] for run_id in first}
+        tasks.append((key, sides, homes, floors_of(sides, rules)))
     work = functools.partial(_publish_cell, press=press)
     return list(_shown(workers.map(work, tasks), "cell pages" if press.folder else "cells", len(tasks)))
 
@@ -154,8 +157,10 @@ def _publish(item: Found, press: Press) -> Broken | tuple[RunSummary, crosscheck
     return summary, crosscheck.summarise(data.opened)
 
 
-def _publish_cell(task: tuple[str, tuple[Side, ...], dict[str, Path]], press: Press) -> Cell:
-    key, sides, folders = task
+def _publish_cell(
+    task: tuple[str, tuple[Side, ...], dict[str, Path], tuple[tuple[str, str, str], ...]], press: Press
+) -> Cell:
+    key, sides, folders, floors = task
     cell = Cell(key, sides, gain(sides))
     if press.folder is None:
         return cell
@@ -163,7 +168,7 @@ def _publish_cell(task: tuple[str, tuple[Side, ...], dict[str, Path]], press: Pr
     curves = {run_id: read_curves(log)[0] for run_id, log in logs.items()}
     ran = race(cell, {run_id: read_points(log) for run_id, log in logs.items()})
     facts: list[tuple[str, Any]] = protocol_facts(load(folders[cell.first.run_id]))
-    write_cell_page(cell, curves, facts, press.folder, press.counts, ran)
+    write_cell_page(cell, curves, facts, press.folder, press.counts, ran, floors)
     return cell
 
 

@@ -51,6 +51,7 @@ GAINS: Final[dict[str, Word]] = {
     "loss": Word("loss", "down", "bad", "The interval of the paired difference lies below zero."),
     "not_attempted": Word("gain not attempted", "ring", "mute", "No pair of twins under the same seed was run."),
     "no_twin": Word("no twin", "ring", "mute", "Only one of the two starts was run, or never with the same seed."),
+    "floor": Word("floor", "down", "mute", "A rule that trains nothing: what every network here has to clear."),
     "undecided": Word("too few cases", "ring", "mute", "Too few cases have a value in both twins for an interval."),
 }
 

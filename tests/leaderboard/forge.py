@@ -261,6 +261,22 @@ def viewed_runs(top: Path, *, change: Callable[[dict[str, Any]], None] | None = 
     return top
 
 
+def floor_run(home: Path, *, dataset: str = "head_and_neck", quality: float = 0.3) -> Record:
+    """A rule that trains nothing, on the cases of `forge`'s other runs."""
+
+    def rule(arguments: dict[str, Any]) -> None:
+        arguments["contamination"] = fields.Contamination(status="none", evidence="a rule without weights")
+        arguments["reasons"] = {"pretraining": "a rule without weights"}
+        arguments["evidence"] = ("bundled_sample",)
+        arguments["protocol"] = arguments["protocol"].model_copy(update={"id": "floor", "optimizer": None, "lr": None})
+        arguments["reasons"] |= dict.fromkeys(["protocol.optimizer", "protocol.lr"], "nothing was trained")
+
+    return forge(
+        home, init="other", kind="zero_training_baseline", model=("baseline", "prior"), dataset=dataset,
+        quality=quality, draw=False, change=rule,
+    )  # fmt: skip
+
+
 ATTACKS = {
     "html": "</title></td></table><h1>owned</h1><script>alert(1)</script><img src=x onerror=alert(2)>",
     "attribute": '" onmouseover="alert(3)" style="position:fixed" x=\'',

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.leaderboard.cells import Cell, gain, group
+from harness.leaderboard.pages import Board, _newest, study
 from harness.leaderboard.reading import read_run
 from harness.leaderboard.summary import summarise
 
@@ -143,3 +144,22 @@ def test_another_protocol_is_another_cell(forge, tmp_path):
     keys = [summarise(read_run(tmp_path / name / "record"), name).cell for name in "abc"]
     assert keys[0] != keys[1]
     assert keys[0] == keys[2]
+
+
+def test_a_rule_that_trains_nothing_is_a_floor_beside_the_networks(forge, tmp_path):
+    for init in ("pretrained", "scratch"):
+        forge.forge(tmp_path / "runs" / init, init=init, draw=False)
+    forge.floor_run(tmp_path / "runs" / "floor")
+    forge.floor_run(tmp_path / "runs" / "elsewhere", dataset="other_data", quality=0.2)
+    held = study(Board.gather([tmp_path / "runs"]), tmp_path / "board", workers=1)
+    floors = [cell for cell in held.cells if cell.is_floor]
+    (twins,) = [cell for cell in held.cells if not cell.is_floor]
+    assert len(floors) == 2
+    assert {cell.word.label for cell in floors} == {"floor"}
+    assert [cell.is_floor for cell in _newest(held.cells)] == [False, True, True]
+    (own,) = [cell for cell in floors if cell.first.dataset == "head_and_neck"]
+    page = (tmp_path / "board" / twins.href).read_text(encoding="utf-8")
+    assert "The floor" in page
+    assert f'<a href="../{own.href}"><bdi>baseline.prior</bdi></a></th><td class="num">{own.first.score}</td>' in page
+    assert page.count("baseline.prior") == 1
+    assert "The floor" not in (tmp_path / "board" / own.href).read_text(encoding="utf-8")
