@@ -1,4 +1,4 @@
-"""What stops a run that cannot go on: a loss that is no number, and too little memory."""
+"""What stops a run that cannot go on: a loss that is no number, too little memory, a compiler that fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from harness.files import atomic_path
 from harness.training.settings import Training
 from harness.training.state import write_state
 
-__all__ = ["DivergedError", "FiniteGuard", "OutOfMemoryError", "diverged", "naming_memory_knobs"]
+__all__ = [
+    "DivergedError",
+    "FiniteGuard",
+    "OutOfMemoryError",
+    "diverged",
+    "naming_compiler",
+    "naming_memory_knobs",
+]
 
 
 class DivergedError(HarnessError):
@@ -93,6 +100,32 @@ def naming_memory_knobs(settings: Training) -> Iterator[None]:
         if "can't allocate memory" not in str(error):  # how torch's CPU allocator says it
             raise
         raise _out_of_memory(settings, error) from error
+
+
+@contextlib.contextmanager
+def naming_compiler(wanted: bool) -> Iterator[None]:
+    """Turn the pages that torch.compile prints where it fails into an error that says what to do.
+
+    Raises
+    ------
+    HarnessError
+        It is wanted, and the network or this machine's compiler is not up to it.
+    """
+    if not wanted:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+
+    try:
+        yield
+    except (TorchDynamoException, CppCompileError, InvalidCxxCompiler) as error:
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        first = next((line for line in said if "error:" in line), said[0] if said else type(error).__name__)
+        raise HarnessError(
+            f"torch.compile failed: {first[:400]}. On a CPU it needs a C++ compiler that suits this torch (`g++ "
+            "--version`). protocol.training.compile=false trains the same without it."
+        ) from error
 
 
 def _out_of_memory(settings: Training, error: BaseException) -> OutOfMemoryError:

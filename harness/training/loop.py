@@ -15,7 +15,7 @@ from harness.progress import track
 from harness.training.activations import recomputed
 from harness.training.device import Numerics
 from harness.training.distributed import World, current, naming_lost_ranks
-from harness.training.guard import DivergedError, FiniteGuard, diverged, naming_memory_knobs
+from harness.training.guard import DivergedError, FiniteGuard, diverged, naming_compiler, naming_memory_knobs
 from harness.training.interruption import InterruptedRunError, Interruption
 from harness.training.log import CurveLog
 from harness.training.profiling import profiling, span
@@ -91,7 +91,7 @@ def fit(
     OutOfMemoryError
         A step needs more memory than there is.
     HarnessError
-        A checkpoint cannot be written, or another rank is gone.
+        A checkpoint cannot be written, another rank is gone, or torch.compile failed.
     """
     with naming_lost_ranks():
         run = Session(network, settings, folder, numerics, current(), parts)
@@ -100,6 +100,7 @@ def fit(
         network.train()
         with (
             naming_memory_knobs(settings),
+            naming_compiler(settings.compile),
             recomputed(network, settings.activation_checkpointing),
             profiling(log.parent / "profile" if run.world.is_main else None, profile, numerics.device) as step_ends,
         ):

@@ -126,6 +126,7 @@ class Session:
         self.usage = Usage(numerics.device)
         self.wait_seconds = 0.0
         self._parallel, self._forward = network, network
+        self._unreported = False
 
     @property
     def lr(self) -> float:
@@ -148,8 +149,11 @@ class Session:
         if self.world.rank and not self.step:
             torch.manual_seed(torch.initial_seed() + self.world.rank)  # ranks drop out different units
         self._parallel = self.world.wrap(self.network, synchronise_batch_norm=self.settings.sync_batch_norm)
-        compiled = self.settings.compile
-        self._forward = cast(nn.Module, torch.compile(self._parallel)) if compiled else self._parallel
+        self._forward = self._parallel
+        if self.settings.compile:
+            self._forward = cast(nn.Module, torch.compile(self._parallel))
+            self._unreported = self.world.is_main
+            _forget_graph_breaks()
 
     def update(self, task: _Task, batch: Mapping[str, Tensor]) -> Tensor:
         """Do one optimiser update and return the loss, still on the device."""
@@ -176,7 +180,8 @@ class Session:
             if self.average is not None:
                 self.average.update()
         self.step += 1
-        if self.step == 1 and self.settings.compile:
+        if self._unreported:
+            self._unreported = False
             _report_graph_breaks()
         if self.tuning.enter(self.step):
             self.prepare()  # ranks share the gradients of what could learn when they were joined
@@ -310,8 +315,15 @@ class Session:
             )
 
 
+def _forget_graph_breaks() -> None:
+    """Let the report be about this network alone: torch counts over all that a process ever compiled."""
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+
+
 def _report_graph_breaks() -> None:
-    """Say into how many pieces the first step was compiled, and why: every break costs time."""
+    """Say into how many pieces the first step of this process was compiled, and why: every break costs time."""
     from torch._dynamo.utils import counters
 
     reasons = counters["graph_break"]

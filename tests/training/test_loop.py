@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.checkpoints.hashing import state_sha256
-from harness.errors import UserError
+from harness.errors import HarnessError, UserError
 from harness.training.device import Numerics, seed_everything
 from harness.training.guard import OutOfMemoryError
 from harness.training.interruption import InterruptedRunError
@@ -45,12 +46,14 @@ class Line:
         return next(self.scores)
 
 
-def train(folder: Path, task: Line | None = None, **settings: object) -> tuple[nn.Module, Outcome]:
+def train(
+    folder: Path, task: Line | None = None, middle: nn.Module | None = None, **settings: object
+) -> tuple[nn.Module, Outcome]:
     chosen = Training.model_validate(
         {"steps": 12, "checkpoint_every": 4, "log_every": 2, "optimizer": Optimizer(lr=0.05), **settings}
     )
     seed_everything(0)
-    network = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.2), nn.ReLU(), nn.Linear(16, 1))
+    network = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.2), middle or nn.ReLU(), nn.Linear(16, 1))
     folder.mkdir(exist_ok=True)
     outcome = fit(network, task or Line(), chosen, folder, folder / "log.jsonl", Numerics(chosen, CPU))
     return network, outcome
@@ -142,6 +145,51 @@ def test_half_precision_resumes_exactly_with_its_scaler(tmp_path: Path, amp: str
         train(tmp_path / "cut", Line(stop_at=6), amp=amp)
     again, _ = train(tmp_path / "cut", amp=amp)
     assert state_sha256(again.state_dict()) == state_sha256(whole.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler about itself
+def test_a_compiled_run_says_where_its_graph_breaks_and_resumes_exactly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch._inductor.config
+
+    monkeypatch.setattr(torch._inductor.config.cpp, "simdlen", 1)  # vector code takes g++ several times as long
+
+    class Breaks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            torch._dynamo.graph_break()
+            return x.relu()
+
+    report = r"torch\.compile: \d+ graphs, [1-9]\d* graph breaks \(.*torch._dynamo.graph_break"
+
+    def compiled(folder: Path, task: Line) -> nn.Module:
+        torch._dynamo.reset()  # as a new process: nothing is compiled yet
+        return train(folder, task, middle=Breaks(), compile=True)[0]
+
+    whole = compiled(tmp_path / "whole", Line())
+    assert len(re.findall(report, capsys.readouterr().err)) == 1
+    losses = [float(str(line["loss"])) for line in lines(tmp_path / "whole")]
+    assert losses[-1] < losses[0]
+    with pytest.raises(KeyboardInterrupt):
+        compiled(tmp_path / "cut", Line(stop_at=6))
+    again = compiled(tmp_path / "cut", Line())
+    said = capsys.readouterr().err
+    assert len(re.findall(report, said)) == 2
+    assert "resuming at step 4 of 12" in said
+    assert state_sha256(again.state_dict()) == state_sha256(whole.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler about itself
+def test_a_compiler_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config
+
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    torch._dynamo.reset()
+    with pytest.raises(HarnessError, match=r"torch.compile failed: .*protocol.training.compile=false"):
+        train(tmp_path, compile=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
