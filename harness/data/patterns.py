@@ -7,6 +7,7 @@ images and labels are found counts, or else the first with images.
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,7 +123,7 @@ def match_files(root: Path, pattern: str, case_pattern: str) -> dict[str, Path]:
     """Return the file of each case below ``root`` that matches a pattern; UserError where a case has two."""
     expression = re.compile(_regular_expression(pattern, case_pattern))
     found: dict[str, Path] = {}
-    for path in sorted(root.glob(re.sub(r"\{case\}", "*", pattern))):
+    for path in sorted(root.glob(_glob(pattern))):
         match = expression.fullmatch(path.relative_to(root).as_posix())
         if match is None or is_hidden(path.relative_to(root)):
             continue
@@ -133,6 +134,12 @@ def match_files(root: Path, pattern: str, case_pattern: str) -> dict[str, Path]:
             )
         found[case] = path
     return found
+
+
+def _glob(pattern: str) -> str:
+    """Turn a path pattern into one for `Path.glob`, in which brackets and question marks mean themselves."""
+    pieces = re.split(r"(\{case\}|\*)", pattern)
+    return "".join("*" if piece in ("{case}", "*") else glob.escape(piece) for piece in pieces)
 
 
 def is_hidden(inside: Path) -> bool:

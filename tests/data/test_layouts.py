@@ -99,6 +99,12 @@ def test_characters_of_regular_expressions_in_a_path_mean_themselves(tmp_path):
     assert list(find_cases(card({"image": "im (1)/{case}+b.nii.gz"}), tmp_path)) == ["a"]
 
 
+def test_characters_of_globs_in_a_path_mean_themselves(tmp_path):
+    touch(tmp_path, "im [CT]/a?.nii.gz", "im C/a?.nii.gz", "im [CT]/ab.nii.gz")
+    cases = find_cases(card({"image": "im [CT]/{case}?.nii.gz"}), tmp_path)
+    assert [str(case.images[0].relative_to(tmp_path)) for case in cases.values()] == ["im [CT]/a?.nii.gz"]
+
+
 def test_unlabelled_volumes_have_no_labels(tmp_path):
     touch(tmp_path, "images/a.nii.gz", "labels/a.nii.gz")
     assert find_cases(card({}, kind="unlabelled"), tmp_path)["a"].label is None

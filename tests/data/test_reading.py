@@ -14,7 +14,14 @@ import SimpleITK as sitk  # noqa: N813
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.cards.base import parse
+from harness.cards.dataset import DatasetCard
+from harness.data.check import check
+from harness.data.layouts import find_cases
+from harness.data.preprocessing import prepare
 from harness.data.reading import as_labels, read, write_labels, write_volume
+from harness.data.settings import Preprocessing
+from harness.data.synthetic import write
 from harness.errors import HarnessError, UserError
 from harness.files import file_sha256
 from harness.grid import Grid
@@ -253,6 +260,28 @@ def test_a_dicom_series_is_put_in_order(tmp_path):
 def test_a_dicom_series_with_a_missing_slice_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"2\.000 mm apart, but .* 4\.000 mm apart: a slice is missing"):
         read(write_series(tmp_path / "series", [30.0, 32.0, 36.0, 38.0]))
+
+
+def test_a_dicom_series_can_be_the_scan_of_a_case(tmp_path):
+    """Found, checked and prepared like a file; only its findings are not remembered, since a folder has no one time."""
+    written = write(tmp_path / "unused", cases=3)
+    layout = {"kind": "pairs", "options": {"image": "{case}/scan", "label": "{case}/labels.nii.gz"}}
+    card = parse(DatasetCard, {**written.model_dump(), "layout": layout, "splits": (), "num_cases": 2}, "a test")
+    for number, name in enumerate(("a", "b")):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        series = write_series(tmp_path / "set" / name / "scan", [30.0, 34.0, 32.0, 36.0], [7, 8, 9 + number, 6])
+        labels = np.zeros((5, 6, 4), np.uint8)
+        labels[1:3, 2:4, 1:3] = 1
+        write_labels(tmp_path / "set" / name / "labels.nii.gz", labels, read(series))
+    cases = find_cases(card, tmp_path / "set")
+    report = check(card, cases, cache=tmp_path / "cache")
+    assert report.findings == ()
+    assert report.facts["b"].ranges == ((6.0, 10.0),)
+    prepared = prepare(card, cases, report.facts, Preprocessing(axcodes="RAS"), tmp_path / "cache").case("b")
+    np.testing.assert_array_equal(prepared.image[0, 0, 0], [7, 10, 8, 6])
+    assert prepared.label is not None
+    assert prepared.label.sum() == 8
+    assert check(card, cases, cache=tmp_path / "cache") == report
 
 
 @pytest.mark.parametrize(
