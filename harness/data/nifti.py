@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,8 @@ def parse_header(content: bytes, path: Path) -> Any:
         )
     try:
         header = kinds[size].from_fileobj(io.BytesIO(content[:size]), check=False)
+        if not np.isfinite(header["vox_offset"]):  # nibabel would turn it into an integer
+            raise HeaderDataError(f"its voxels begin at byte {header['vox_offset']}")
         header.check_fix(logger=_quiet, error_level=40)
         dtype = header.get_data_dtype()
     except (HeaderDataError, WrapStructError) as error:
@@ -148,7 +151,7 @@ def _voxels(content: NDArray[np.uint8], header: Any, path: Path) -> NDArray[Any]
     from nibabel.volumeutils import apply_read_scaling
 
     shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header["vox_offset"])
-    needed = offset + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    needed = offset + dtype.itemsize * math.prod(map(int, shape))  # of Python's integers, which do not wrap around
     if len(shape) < 3 or min(shape) < 1:
         raise UserError(f"{path} has shape {shape}; a volume needs three axes with at least one voxel each.")
     if len(content) < needed:

@@ -323,6 +323,9 @@ NIFTI_DAMAGE = {
     "Analyze": (overwrite(344, b"\0\0\0\0"), "Analyze"),
     "singular sform": (overwrite(280, np.zeros(12, "<f4").tobytes()), "flattens space"),
     "NaN in the sform": (overwrite(280, np.float32("nan").tobytes()), "finite"),
+    "voxels that begin nowhere": (overwrite(108, np.float32("nan").tobytes()), "begin at byte nan"),
+    "voxels that begin at infinity": (overwrite(108, np.float32("-inf").tobytes()), "begin at byte -inf"),
+    "more voxels than 64 bits can count": (overwrite(40, np.array([7, *[32767] * 7], "<i2").tobytes()), "ends after"),
     "infinite slope": (overwrite(112, np.array([2, np.inf], "<f4").tobytes()), "scaling"),
 }
 
