@@ -63,8 +63,7 @@ class IntensityWindow(Rule):
                     total[index, channel] += _dice_of_windows(counted[channel], index + 1)
         windows = np.zeros((classes, 4), np.int64)
         for index in range(classes):
-            channel, first, last = np.unravel_index(np.argmax(total[index]), total.shape[1:])
-            windows[index, :3] = channel, first, last
+            windows[index, :3] = np.unravel_index(np.argmax(total[index]), total.shape[1:])
         gained = np.zeros((classes, 2))
         for case in train:
             prepared = cache.case(case)
@@ -90,7 +89,9 @@ class IntensityWindow(Rule):
 def _tails(prepared: PreparedCase) -> NDArray[np.float64]:
     """Return the tails of every channel, shape (C, 2), from evenly spread voxels."""
     flat = np.asarray(prepared.image).reshape(len(prepared.image), -1)
-    return np.percentile(flat[:, :: max(1, flat.shape[1] // _SAMPLES)].astype(np.float64), _TAILS, axis=1).T
+    sampled = flat[:, :: max(1, flat.shape[1] // _SAMPLES)].astype(np.float64)
+    found: NDArray[np.float64] = np.percentile(sampled, _TAILS, axis=1).T
+    return found
 
 
 def _steps(image: NDArray[np.floating], spread: NDArray[np.float64]) -> list[NDArray[np.uint8]]:
@@ -112,7 +113,8 @@ def _dice_of_windows(counted: NDArray[np.int64], value: int) -> NDArray[np.float
     """Return the Dice of every window [first, last), shape (BINS + 1, BINS + 1); 0 where it is empty."""
     own, every = (np.concatenate([[0], np.cumsum(row)]) for row in (counted[value], counted.sum(axis=0)))
     overlap, found = (np.maximum(row[None, :] - row[:, None], 0) for row in (own, every))
-    return 2 * overlap / (found + own[-1])
+    dice: NDArray[np.float64] = 2 * overlap / (found + own[-1])
+    return dice
 
 
 def _present(prepared: PreparedCase, classes: int) -> list[int]:
@@ -122,7 +124,8 @@ def _present(prepared: PreparedCase, classes: int) -> list[int]:
 
 def _inside(steps: Sequence[NDArray[np.uint8]], window: NDArray[np.int64]) -> NDArray[np.bool_]:
     channel, first, last, _ = window
-    return (steps[channel] >= first) & (steps[channel] < last)
+    inside: NDArray[np.bool_] = (steps[channel] >= first) & (steps[channel] < last)
+    return inside
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
