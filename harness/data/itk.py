@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ __all__ = ["read_dicom", "read_itk"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _EVEN_MM = 0.01  # slices of one series may lie this far from where an even distance puts them
+_LONGEST_REASON = 200  # letters of an exception; a longer one is a story, of which the last line counts
 _SAME_PLANE = 1e-3  # entries of directions and pixel spacings may differ by this much
 
 
@@ -144,6 +146,9 @@ def _expect_three_axes(dimension: int, size: tuple[int, ...], path: Path) -> Non
 
 
 def _reason(error: RuntimeError) -> str:
-    """Take the last line of an ITK exception, which holds what went wrong."""
+    """Take what went wrong out of an ITK exception: what follows the name of the class, or its last line in words."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else "no reason given"
+    said = re.split(r"ITK ERROR: \w+\(0x\w+\): ", " ".join(lines))[-1]
+    if len(said) > _LONGEST_REASON or len(lines) == 1 or "ITK ERROR" not in str(error):
+        said = next((line for line in reversed(lines) if re.search("[a-z]", line)), "no reason given")
+    return said.rstrip(".")

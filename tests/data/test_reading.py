@@ -284,6 +284,14 @@ def test_a_dicom_series_can_be_the_scan_of_a_case(tmp_path):
     assert check(card, cases, cache=tmp_path / "cache") == report
 
 
+def test_a_direction_without_volume_is_refused_in_words(tmp_path):
+    path = tmp_path / "x.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(scan()), str(path))
+    path.write_bytes(path.read_bytes().replace(b"TransformMatrix = 1 0 0", b"TransformMatrix = 0 0 0"))
+    with pytest.raises(UserError, match=r"cannot be read: .*determinant is 0"):
+        read(path)
+
+
 @pytest.mark.parametrize(
     ("how", "reason"),
     [({"shift": 0.5}, r"shifted against each other by up to 1\.50 mm"), ({"turned": 2}, "another orientation")],
