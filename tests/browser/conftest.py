@@ -116,6 +116,14 @@ def painter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser.driver.quit()
 
 
+@pytest.fixture(scope="session")
+def flat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser without WebGL."""
+    browser = Browser(tmp_path_factory.mktemp("flat"), *FLAGS, "--disable-3d-apis")
+    yield browser
+    browser.driver.quit()
+
+
 @pytest.fixture
 def browser(chromium: Browser) -> Browser:
     chromium.look(1280, 900)

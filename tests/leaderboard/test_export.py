@@ -64,6 +64,27 @@ def test_a_models_card_gets_no_result_that_carries_a_mark(runs, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_the_hubs_own_parser_reads_the_model_index(runs, tmp_path):
+    """What a hub would show of the card: the data set, its split, the metric by name and its value, with the source."""
+    cards = pytest.importorskip("huggingface_hub", reason="pip install 'voxharness[hub]'")
+    export(runs, "hf", tmp_path, url="https://example.org/board", workers=1)
+    (index,) = tmp_path.glob("*.model-index.yaml")
+    text = index.read_text("utf-8")
+    data = cards.ModelCard(f"---\n{text}---\n\n# A model\n").data
+    (result,) = data.eval_results
+    stored = json.loads((runs[1] / "own" / "record" / "record.json").read_text("utf-8"))["metrics"][0]
+    assert data.model_name == "models_genesis.demo"
+    assert isinstance(result, cards.EvalResult)
+    assert (result.task_type, result.dataset_type, result.dataset_split) == (
+        "image-segmentation", "head_and_neck", "fixed"
+    )  # fmt: skip
+    assert (result.metric_type, result.metric_name) == ("dice.hard.native.v1", "Dice")
+    assert result.metric_value == stored["value"]
+    assert result.verified is False
+    assert result.source_url.startswith("https://example.org/board/runs/")
+    assert yaml.safe_load(text)["model-index"][0]["name"] == data.to_dict()["model-index"][0]["name"]
+
+
 def test_a_catalogue_gets_one_small_file_per_family(runs, tmp_path, board):
     export(runs[:1], "catalogue", tmp_path, workers=1)
     told = json.loads((tmp_path / "med3d.json").read_text("utf-8"))
