@@ -45,10 +45,12 @@ def forward(
         The model is unknown, the file does not fill it, or the input has another shape than the network takes.
     """
     card, _ = model_card(model, cards)
-    if volume.ndim != 5 or volume.shape[1] != len(card.contract.channels) or not np.isfinite(volume).all():
+    channels = card.contract.channels
+    of_shape = volume.ndim == 5 and volume.shape[1] == len(channels) and volume.size > 0
+    if not of_shape or volume.dtype.kind not in "fiub" or not np.isfinite(volume).all():
         raise UserError(
-            f"{card.id} takes finite volumes of shape (batch, {len(card.contract.channels)}, a, b, c); this input has "
-            f"shape {volume.shape}. Its channels are {', '.join(card.contract.channels)}."
+            f"{card.id} takes finite volumes of shape (batch, {len(channels)}, a, b, c); this input has shape "
+            f"{volume.shape} and type {volume.dtype}. Its channels are {', '.join(channels)}."
         )
     first, second, third = volume.shape[2:]  # some architectures are built for one size
     try:
@@ -60,9 +62,10 @@ def forward(
             outputs = adapter(card.adapter).named_outputs(card, built.network, tensor)
     except UserError:
         raise
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, ArithmeticError, AssertionError, LookupError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{card.id} cannot take an input of shape {volume.shape}: {str(error).splitlines()[0]}. Its sides are "
+            f"{card.id} cannot take an input of shape {volume.shape}: {said}. Its sides are "
             f"multiples of {card.contract.divisible_by}, and it was published for {card.contract.patch}."
         ) from error
     return {name: value.float().numpy() for name, value in outputs.items()}

@@ -45,8 +45,10 @@ def _forward(arguments: argparse.Namespace) -> int:
 
     try:
         volume = np.load(arguments.input, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"Cannot read --input {arguments.input}: {error}. Save it with numpy.save.") from error
+    if not isinstance(volume, np.ndarray):
+        raise UserError(f"--input {arguments.input} holds several arrays (.npz). Save the one with numpy.save.")
     outputs = forward(arguments.model, arguments.checkpoint, volume, tuple(arguments.cards))
     write_outputs(arguments.output, outputs)
     for name, value in outputs.items():

@@ -80,3 +80,15 @@ def test_an_input_that_does_not_fit(
     assert main(["adapter", "forward", "genesis-chest-ct", *arguments]) == 2
     assert says in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.parametrize("kind", ["several arrays", "empty", "text"])
+def test_an_input_that_is_no_array(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"" if kind == "empty" else b"1 2 3")
+    if kind == "several arrays":
+        np.savez(tmp_path / "x.npz", a=np.zeros(2))
+        (tmp_path / "x.npz").rename(path)
+    arguments = ["--checkpoint", str(tmp_path), "--input", str(path), "--output", str(tmp_path / "y.npz")]
+    assert main(["adapter", "forward", "genesis-chest-ct", *arguments]) == 2
+    assert "with numpy.save" in capsys.readouterr().err
