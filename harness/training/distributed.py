@@ -168,7 +168,7 @@ def join(device: str = "auto") -> Iterator[World]:
     Raises
     ------
     HarnessError
-        Another rank died or never came.
+        Another rank died or never came, or torchrun started the job again in a way that cannot work.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ or dist.is_initialized():
         yield current()
@@ -178,7 +178,7 @@ def join(device: str = "auto") -> Iterator[World]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     with naming_lost_ranks():
         # flags and scores are on the CPU, gradients where the network is
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=_PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=_PATIENCE, **_place_of_this_life())
     # Deleting a group joins gloo's threads while Python's lock is held, and one of them may be waiting for that lock to
     # let go of the last tensor it sent: a deadlock, seen on a busy machine. A group that is kept is never deleted.
     _GROUPS.append(dist.group.WORLD)
@@ -186,6 +186,34 @@ def join(device: str = "auto") -> Iterator[World]:
         yield current()
     finally:
         dist.destroy_process_group()
+
+
+def _place_of_this_life() -> dict[str, Any]:
+    """Return where the ranks find each other: not among the addresses of those that torchrun had started before.
+
+    The store that torchrun shares with its ranks outlives them, and a rank that is started again would call one that
+    is dead (pytorch issue 135712). Each life of the job therefore gets a part of the store of its own. Lives are
+    counted per node, so over several nodes only a new store helps.
+
+    Raises
+    ------
+    HarnessError
+        The job was started again over several nodes with the old store.
+    """
+    environment = os.environ
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {}
+    life = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if environment.get("LOCAL_WORLD_SIZE") != environment["WORLD_SIZE"]:
+        if life == "0":
+            return {}
+        raise HarnessError(
+            "torchrun started this job again over several nodes, and its ranks would call those that died, whose "
+            "addresses its store still holds. Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on every node before torchrun; "
+            "the run goes on from its last checkpoint."
+        )
+    store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    return {"store": dist.PrefixStore(f"life {life}", store), "rank": rank, "world_size": size}
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
@@ -222,7 +250,8 @@ def naming_lost_ranks() -> Iterator[None]:
         yield
     except (dist.DistBackendError, RuntimeError) as error:
         text = str(error)
-        if current().size == 1 or not any(sign in text for sign in _SIGNS):
+        started = int(os.environ.get("WORLD_SIZE", "1"))  # before they have joined, nobody else knows of the others
+        if max(started, current().size) == 1 or not any(sign in text for sign in _SIGNS):
             raise
         raise HarnessError(
             f"Another rank of this run is gone or cannot be reached ({text.strip().splitlines()[0]}). Its own message "
