@@ -39,6 +39,7 @@ _TF32 = 2e-2  # ten bits of mantissa through a network of some twenty layers
 _HALF = 5e-2  # of the loss after a few steps
 _MEMORY = (0.7, 1.3)  # predicted over measured: cuDNN and oneDNN take scratch memory that no tensor shows
 _VERY_SLOW = 1800.0
+_PATIENCE = 10.0  # CPU seconds of one step in bfloat16; a tenth of a second where the CPU has instructions for it
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,10 @@ def tf32(bench: Bench) -> Check:
 
 def mixed_precision(bench: Bench) -> Check:
     """Train in bfloat16, and on a GPU in float16, which follows the float32 loss."""
+    spent = 0.0 if bench.on_cuda else _cpu_seconds_of_a_step(bench, "bf16")
+    if spent > _PATIENCE:
+        found = f"one step in bfloat16 takes {spent:.0f} CPU seconds: this CPU has no instructions for it, use amp=off"
+        return Check("AMP (bf16)", "not applicable", found, f"at most {_PATIENCE:g} s")
     exact = _last_loss(bench, "off")
     kinds = ("bf16", "fp16") if bench.on_cuda else ("bf16",)
     worst = max(abs(_last_loss(bench, kind) - exact) / abs(exact) for kind in kinds)
@@ -279,6 +284,18 @@ def _last_loss(bench: Bench, amp: str) -> float:
         work, numerics = bench.work(protocol), Numerics(protocol.training, bench.device)
         with torch.no_grad(), numerics.autocast():
             return float(work.loss(network, numerics.move(next(work.batches(9, 10)))))
+
+
+def _cpu_seconds_of_a_step(bench: Bench, amp: str) -> float:
+    protocol = bench.protocol(amp=amp)
+    network, work = bench.fresh(protocol).network.train(), bench.work(protocol)
+    numerics = Numerics(protocol.training, bench.device)
+    (batch,) = work.batches(0, 1)
+    begin = time.process_time()
+    with numerics.autocast():
+        loss = work.loss(network, numerics.move(batch))
+    backward(loss)
+    return time.process_time() - begin
 
 
 def _answer(network: nn.Module, given: Tensor) -> Tensor:
