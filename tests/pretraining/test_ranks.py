@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ import torch
 import yaml
 from torch import Tensor
 
+from harness.adapters.build import build
+from harness.adapters.interface import Task
 from harness.cards.library import model_card
+from harness.checkpoints.hashing import state_sha256
+from harness.config import pretrain_config
 from harness.data.synthetic import write
+from harness.training.device import seed_everything
 
 pytestmark = pytest.mark.slow
 RANKS_DRIVER = Path(__file__).parents[1] / "training" / "ranks_driver.py"
@@ -29,35 +35,41 @@ RECIPES = {
     "brainsegfounder": [
         "dataset=mr",
         "held_out=[case002]",
+        "model=brainsegfounder.ssl_dry",
         "recipe.cubes.size=[64,32,32]",
         "recipe.contrasted=1",
         "input.spacing=native",
     ],
 }
+# no dropout, since ranks would drop out different units; and one Swin block a stage, which is quicker
+DRY = (
+    ("mis_fm.fmunet_dry", "mis_fm.fmunet_narrow8", {"dropout": 0.0}),
+    ("brainsegfounder.ssl_dry", "brainsegfounder.ssl_narrow12", {"depths": [1, 1, 1, 1]}),
+)
 NO_BATCH_NORM = ("volume_fusion", "volume_fusion_2023", "brainsegfounder")
-# the step is the gradient, so that weights differ by what gradients differ
-SGD = ["training.optimizer={name: sgd, lr: 0.1, momentum: 0.0, weight_decay: 0.0}", "training.schedule.name=constant"]
+# one step that is the gradient: later ones amplify rounding, as instance norm of few voxels does
+SGD = ["training.optimizer={name: sgd, lr: 1.0, momentum: 0.0, weight_decay: 0.0}", "training.schedule.name=constant"]
 
 
 @pytest.fixture(scope="module")
 def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made-up volumes, and a network that drops no units out: ranks would drop out different ones."""
+    """Made-up volumes, and cards of small networks."""
     folder = tmp_path_factory.mktemp("cards")
     write(folder / "ct", cases=5, name="ct")
     write(folder / "ct2", cases=3, name="ct2", seed=1)
     write(folder / "mr", cases=3, name="mr", channels=2, seed=2)
-    card = model_card("mis_fm.fmunet_narrow8")[0]
-    dry = {"id": "mis_fm.fmunet_dry", "architecture": {**card.architecture, "dropout": 0.0}}
-    content = card.model_copy(update=dry).model_dump(mode="json", exclude_defaults=True)
-    (folder / "dry").mkdir()
-    (folder / "dry" / "card.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    for name, base, changes in DRY:
+        card = model_card(base)[0]
+        update = {"id": name, "architecture": {**card.architecture, **changes}, "parameters": None}
+        content = card.model_copy(update=update).model_dump(mode="json", exclude_defaults=True)
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return folder
 
 
 def arguments(name: str, cards: Path, out: Path, *more: str) -> list[str]:
-    where = [f"cards=['{cards}','{cards / 'dry'}']", f"out='{out}'", f"cache='{cards / 'cache'}'", "executor.workers=0"]
+    where = [f"cards=['{cards}']", f"out='{out}'", f"cache='{cards / 'cache'}'", "executor.workers=0"]
     few = "recipe.evaluation_patches=1" if name == "med3d" else "recipe.evaluation_batches=1"
-    budget = ["recipe.batch=2", few, "training.steps=2", "training.checkpoint_every=1", "training.log_every=1"]
+    budget = ["recipe.batch=2", few, "training.steps=1", "training.checkpoint_every=1", "training.log_every=1"]
     return [f"recipe={name}", f"name={name}_ranks", "threads=1", *RECIPES[name], *budget, *where, *more]
 
 
@@ -67,7 +79,7 @@ def drive(driver: Path, jobs: list[dict[str, Any]]) -> Any:
         input=json.dumps(jobs),
         capture_output=True,
         encoding="utf-8",
-        timeout=280,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -92,9 +104,22 @@ def first_loss(out: Path) -> float:
     return float(json.loads(log.read_text(encoding="utf-8").splitlines()[0])["loss"])
 
 
+def started(name: str, cards: Path) -> Mapping[str, Tensor]:
+    """Return the weights that the run began with."""
+    config = pretrain_config(arguments(name, cards, cards))
+    card = model_card(config.model, [cards])[0]
+    if name == "brainsegfounder":
+        card = card.model_copy(update={"architecture": {**card.architecture, "in_channels": 2}})
+    seed_everything(0)
+    found: Mapping[str, Tensor] = build(
+        card, Task("published", patch=(16, 32, 32)), config.network, None
+    ).network.state_dict()
+    return found
+
+
 @pytest.fixture(scope="module")
 def trained(cards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every recipe with one and with two ranks, and from zero steps of any size, in one driver."""
+    """Every recipe with one and with two ranks, in one driver."""
     top = tmp_path_factory.mktemp("ranks")
     jobs = {
         f"{name}-{ranks}": {
@@ -104,24 +129,25 @@ def trained(cards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in RECIPES
         for ranks in (1, 2)
     }
-    still = "training.optimizer={name: sgd, lr: 1.0e-30, momentum: 0.0, weight_decay: 0.0}"
-    for name in NO_BATCH_NORM:
-        command = ["pretrain", *arguments(name, cards, top / f"{name}-0", still)]
-        jobs[f"{name}-0"] = {"ranks": 1, "arguments": command}
     found, said = drive(RANKS_DRIVER, list(jobs.values()))
     assert all(set(one["codes"]) == {0} for one in found), (dict(zip(jobs, found, strict=True)), said[-3000:])
     return top
 
 
 @pytest.mark.parametrize("name", NO_BATCH_NORM)
-def test_two_ranks_learn_what_one_learns(name: str, trained: Path) -> None:
-    start, alone, both = (weights(trained / f"{name}-{ranks}") for ranks in (0, 1, 2))
+def test_two_ranks_learn_what_one_learns(name: str, cards: Path, trained: Path) -> None:
+    one, two = record(trained / f"{name}-1"), record(trained / f"{name}-2")
+    start = started(name, cards)
+    assert state_sha256(start) == one["weights"]["state_sha256"] == two["weights"]["state_sha256"]
+    alone, both = (
+        {key.removeprefix("module."): value for key, value in weights(trained / f"{name}-{ranks}").items()}
+        for ranks in (1, 2)
+    )
     moved = max((alone[key] - start[key]).abs().max().item() for key in alone)
     apart = max((alone[key] - both[key]).abs().max().item() for key in alone)
     assert moved > 1e-3
     assert apart < 1e-2 * moved, (apart, moved)
-    one, two = record(trained / f"{name}-1"), record(trained / f"{name}-2")
-    assert first_loss(trained / f"{name}-1") == pytest.approx(first_loss(trained / f"{name}-2"), rel=1e-4)
+    assert first_loss(trained / f"{name}-1") == pytest.approx(first_loss(trained / f"{name}-2"), rel=1e-5)
     assert "batch_norm" not in two["protocol"]
     assert [metric["value"] for metric in one["metrics"]] == pytest.approx(
         [metric["value"] for metric in two["metrics"]], rel=0.02, abs=1e-3
@@ -131,7 +157,8 @@ def test_two_ranks_learn_what_one_learns(name: str, trained: Path) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_record_of_two_ranks_says_so_and_counts_each_sample_once(name: str, trained: Path) -> None:
     one, two = record(trained / f"{name}-1"), record(trained / f"{name}-2")
-    assert (one["cost"]["ranks"], two["cost"]["ranks"]) == (1, 2)
+    assert two["cost"]["ranks"] == 2
+    assert "ranks" not in one["cost"]
     assert one["protocol"]["samples_seen"] == two["protocol"]["samples_seen"] > 0
     assert one["dataset"] == two["dataset"]
     if name not in NO_BATCH_NORM:
