@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from harness.cards.claim import BriefFact
 from harness.cards.dataset import DatasetCard
@@ -23,6 +23,8 @@ from harness.leaderboard.text import bytes_size, plural, slug
 from harness.records.protocol import family
 
 __all__ = ["write_catalogue"]
+
+_CELLS_PER_PAGE: Final = 200
 
 
 @dataclass
@@ -42,6 +44,17 @@ class Topic:
     def page(self) -> str:
         """File name of its page, without folder and suffix."""
         return slug(self.key)
+
+    @property
+    def cell_pages(self) -> list[list[Cell]]:
+        """The cells as its pages show them; the first is the page of cards and claims."""
+        starts = range(0, len(self.cells), _CELLS_PER_PAGE)
+        return [self.cells[start : start + _CELLS_PER_PAGE] for start in starts]
+
+    def cells_href(self, number: int) -> str:
+        """Return the file of a page of cells, counted from 1, beside its other pages."""
+        # A slug has a hyphen only before its hash, so this is no other topic's page.
+        return f"{self.page}.html#cells" if number == 1 else f"{self.page}-cells-{number}.html"
 
     @property
     def said(self) -> str:
@@ -141,6 +154,9 @@ def _write(
             failures=[run for run in topic.runs if run.status != "complete"][:50],
         )
         put(folder / kind / f"{topic.page}.html", page)
+        for number in range(2, len(topic.cell_pages) + 1):
+            page = render("cells.html", depth=1, section=kind, counts=counts, kind=kind, topic=topic, page=number)
+            put(folder / kind / topic.cells_href(number), page)
     page = render("topics.html", depth=1, section=kind, counts=counts, kind=kind, topics=order)
     put(folder / kind / "index.html", page)
 

@@ -223,6 +223,23 @@ def test_many_processes_write_the_same_board(forge, tmp_path, monkeypatch):
     assert forge.digest(one) == forge.digest(two)
 
 
+def test_many_cells_are_spread_over_pages(forge, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.leaderboard.catalogue._CELLS_PER_PAGE", 2)
+    for number in range(3):
+        forge.forge(tmp_path / "runs" / str(number), protocol=f"recipe_{number}", seed=number, draw=False)
+    out = build([tmp_path / "runs"], tmp_path / "board").parent
+    cells = {path.name for path in (out / "cells").iterdir()}
+    assert len(cells) == 3
+    for kind, name in (("models", "models_genesis"), ("datasets", "head_and_neck")):
+        shown = [
+            set(re.findall(r"cells/(\w+\.html)", (out / kind / f"{name}{part}.html").read_text(encoding="utf-8")))
+            for part in ("", "-cells-2")
+        ]
+        assert [len(part) for part in shown] == [2, 1]
+        assert shown[0] | shown[1] == cells
+    assert check(out) == []
+
+
 def test_failed_diverged_and_missing_records_are_listed(board):
     page = text_of(board / "index.html")
     assert "diverged" in page
