@@ -32,15 +32,8 @@ def read_points(log: bytes) -> list[Point]:
     for line in log_lines(log):
         if not isinstance(line, dict) or not is_number(line.get("step")) or not is_number(line.get("metric")):
             continue
-        seconds, samples = line.get("seconds"), line.get("samples")
-        found.append(
-            Point(
-                int(line["step"]),
-                float(seconds) if is_number(seconds) else None,
-                int(samples) if is_number(samples) else None,
-                float(line["metric"]),
-            )
-        )
+        seconds, samples = (line[name] if is_number(line.get(name)) else None for name in ("seconds", "samples"))
+        found.append(Point(int(line["step"]), seconds, samples, float(line["metric"])))
     return found
 
 
@@ -72,7 +65,7 @@ def race(cell: Cell, points: Mapping[str, list[Point]]) -> Race | None:
         (side.name, f"{at.step:,}", duration(at.seconds), "—" if at.samples is None else f"{at.samples:,}")
         for side, at in zip(sides, arrivals, strict=True)
     ]
-    return Race(number(target), rows, _said(speed_up(*arrivals)))
+    return Race(number(target), rows, _said(speed_up(arrivals[0], arrivals[1])))
 
 
 def _said(ratio: Ratio | None) -> str:

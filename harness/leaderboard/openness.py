@@ -77,7 +77,7 @@ def _disclosed(part: str, stated: Sequence[Disclosure | None], otherwise: str) -
     evidence = "; ".join(dict.fromkeys(one.evidence for one in known))
     silent = len(stated) - len(known)
     states = {one.state for one in known}
-    state = "partly" if silent or len(states) > 1 else known[0].state
+    state: str = "partly" if silent or len(states) > 1 else known[0].state
     if silent and states == {"not published"}:
         state = "unknown"  # nothing is known to be public, and of some weight sets nothing is known at all
     rest = f"; unknown for {silent} of {plural(len(stated), 'weight set')}" if silent else ""
