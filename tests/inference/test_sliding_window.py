@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from harness.inference.native import restore_logits, to_labels
 from harness.inference.ring import DeviceRing
 from harness.inference.settings import Inference
 from harness.inference.sliding_window import predict_labels, predict_logits, predict_native
+from harness.selftest.bench import allocated_peak
 
 PATCH = (16, 12, 8)
 
@@ -275,6 +278,25 @@ def test_memory_does_not_grow_with_the_length_of_the_scan(axis):
         ring = make_ring(5, tiling, importance((16, 16, 16), "gaussian"), torch.device("cpu"))
         sizes.append(ring._sum.nbytes + ring._total.nbytes)
     assert sizes[0] == sizes[1] == 6 * 17 * 32 * 32 * 4
+
+
+def test_a_prediction_takes_no_more_memory_for_more_planes_than_its_label_map():
+    """Of arrays and of tensors together: only the planes along the longest axis that are still under way are held."""
+    network = Local().eval()
+
+    def peaks(planes):
+        x, found = torch.zeros((1, 20, 16, planes)), []
+        tracemalloc.start()
+        found.append(predict_labels(network, x, Inference(), PATCH, "cpu"))
+        of_arrays = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        of_tensors = allocated_peak(lambda: predict_labels(network, x, Inference(), PATCH, "cpu"))
+        return of_arrays + of_tensors, found[0].nbytes
+
+    peaks(32)  # compiles the kernels
+    (short, labels_of_short), (long, labels_of_long) = peaks(32), peaks(128)
+    # the label map and its copy in the axes of the volume; one byte a voxel
+    assert long - short <= 2 * (labels_of_long - labels_of_short) + 65_536, (short, long)
 
 
 def test_the_number_of_threads_does_not_change_the_result():

@@ -40,6 +40,14 @@ def test_a_device_that_answers_otherwise_fails(monkeypatch: pytest.MonkeyPatch) 
     assert checks._limited("x", float("nan"), 1.0).state == "failed"
 
 
+def test_a_cpu_without_instructions_for_bfloat16_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_PATIENCE", 0.0)
+    monkeypatch.setattr(checks, "_last_loss", None)  # no step of training is done
+    (found,) = selftest("cpu", ["amp"])
+    assert found.state == "not applicable"
+    assert "one step in bfloat16 takes" in found.found
+
+
 def test_an_unknown_check_is_answered() -> None:
     with pytest.raises(UserError, match="Did you mean 'resume'"):
         selftest("cpu", ["resum"])
