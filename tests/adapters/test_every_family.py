@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from harness.adapters.build import build
 from harness.adapters.conformance_forge import forge
@@ -21,6 +22,7 @@ from harness.cards.library import model_card
 from harness.cards.model import ModelCard
 from harness.errors import UserError
 
+KINDS: tuple[Literal["segmentation", "published"], ...] = ("segmentation", "published")
 SAYS = r"belong|does not fill the network|is not the file that|where a Keras|holds no tensors|do not start with"
 SMALL: dict[str, dict[str, Any]] = {
     "med3d.resnet10": {"base_width": 8},
@@ -101,12 +103,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def answer(home: Path, name: str, volume: np.ndarray) -> dict[str, np.ndarray]:
+def answer(home: Path, name: str, volume: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
     number = list(SMALL).index(name)
     return forward(f"narrow.n{number}", home / str(number), volume, (home,))
 
 
-def given(name: str, shape: tuple[int, ...], extra: int = 0) -> np.ndarray:
+def given(name: str, shape: tuple[int, ...], extra: int = 0) -> NDArray[np.float32]:
     channels = len(narrow(name).contract.channels) + extra
     numbers = np.random.Generator(np.random.PCG64(sum(shape)))
     return numbers.standard_normal((shape[0], channels, *shape[1:])).astype(np.float32)
@@ -156,8 +158,8 @@ def test_another_familys_file_is_refused(written: str, read: str, tmp_path: Path
     for number, layout in enumerate({narrow(written).checkpoint, card.checkpoint}):
         path = tmp_path / str(number)
         forge(card.model_copy(update={"checkpoint": layout}), tensors(written), path)
-        for kind in ("segmentation", "published"):
-            task = Task(kind, len(card.contract.channels), 3, card.contract.patch)  # type: ignore[arg-type]
+        for kind in KINDS:
+            task = Task(kind, len(card.contract.channels), 3, card.contract.patch)
             with pytest.raises(UserError, match=SAYS):
                 build(card, task, {}, path)
 

@@ -6,6 +6,7 @@ import random
 import stat
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,8 +93,8 @@ def test_a_published_archive_is_unpacked_once_and_again_when_the_file_was_change
     assert locate(card, tmp_path).read_bytes() == BYTES
 
 
-def publishing(**facts: object) -> ModelCard:
-    layout = Checkpoint(files=(WeightFile(name="w.pt", **facts),))  # type: ignore[arg-type]
+def publishing(**facts: Any) -> ModelCard:
+    layout = Checkpoint(files=(WeightFile(name="w.pt", **facts),))
     return model_card("models_genesis.narrow8")[0].model_copy(update={"checkpoint": layout})
 
 
