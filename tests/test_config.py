@@ -44,7 +44,7 @@ def test_every_recipe_composes(path: Path) -> None:
         ([*CELL, "protocol.training.stps=3"], r"protocol\.training\.stps: .*did you mean 'steps'"),
         ([*CELL, "+protocol.training.stps=3"], "did you mean 'steps'"),
         ([*CELL, "protocol.training.steps=-3"], r"protocol\.training\.steps: .*greater than 0"),
-        ([*CELL, "init=pretraind"], "'pretrained', 'scratch' or 'released'"),
+        ([*CELL, "init=pretraind"], "'pretrained', 'scratch', 'released' or 'other'"),
         ([*CELL, "model.floor=0"], "cannot be overridden"),
         ([*CELL, "protocol.training.steps"], "do not compose"),
         ([*CELL, "protocol.network.models_genesis.normalization=[running"], "do not compose"),
