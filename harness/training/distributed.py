@@ -212,8 +212,11 @@ def _place_of_this_life() -> dict[str, Any]:
             "addresses its store still holds. Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on every node before torchrun; "
             "the run goes on from its last checkpoint."
         )
-    store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
-    return {"store": dist.PrefixStore(f"life {life}", store), "rank": rank, "world_size": size}
+    from torch._C._distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
+    return {"store": PrefixStore(f"life {life}", store), "rank": rank, "world_size": size}
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
