@@ -74,11 +74,13 @@ def assert_quiet(painter, root):
     assert [url for url in painter.requests() if not url.startswith((root, "data:image/", "blob:"))] == []
 
 
+@pytest.mark.timeout(600)  # see PATIENCE
 def test_volumes_are_drawn_from_a_server(painter, viewed, viewed_over_http):
     open_viewer(painter, viewed, viewed_over_http)
     assert_quiet(painter, viewed_over_http)
 
 
+@pytest.mark.timeout(600)  # see PATIENCE
 def test_volumes_are_drawn_from_a_folder_and_layers_come_and_go(painter, viewed):
     both = open_viewer(painter, viewed, viewed.as_uri())
     assert orange(press(painter, "prediction")) < orange(both) / 10
