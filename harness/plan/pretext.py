@@ -99,9 +99,9 @@ def _empty_task(
 ) -> PretextTask:
     """Make the task on empty volumes that are as large as its samples, whatever the rule of drawing them."""
     content = recipe.completed(config.recipe, cards)
-    chosen = settings(content)
-    size = chosen.cubes.size if hasattr(chosen, "cubes") else chosen.size
-    if hasattr(chosen, "cubes"):
+    chosen = settings(content).model_dump()
+    size = chosen["cubes"]["size"] if "cubes" in chosen else chosen["size"]
+    if "cubes" in chosen:
         content = {**content, "cubes": {"size": size}}
     image = np.zeros((len(base.contract.channels), *size), np.float32)
     empty = Loaded(image, image[0].astype(np.uint8) if recipe.labelled else None, (0.0,) * len(image))

@@ -55,5 +55,6 @@ def grouped_nt_xent(embeddings: Tensor, views: int, temperature: float = 0.5) ->
             "Set recipe.contrasted to the scans of one part (published: 2, those of one GPU), or use fewer ranks or a "
             "smaller training.accumulate."
         )
-    losses = [nt_xent(torch.cat([group[0::2], group[1::2]]), temperature) for group in embeddings.split(views)]
+    groups = embeddings.unflatten(0, (-1, views))  # type: ignore[no-untyped-call]
+    losses = [nt_xent(torch.cat([group[0::2], group[1::2]]), temperature) for group in groups]
     return torch.stack(losses).mean()

@@ -54,7 +54,8 @@ def _one(logits: Tensor, target: Tensor, over_ranks: Callable[[Tensor], Tensor] 
     sums = torch.stack([(shares * target).sum(axes), shares.sum(axes) + target.sum(axes)])
     overlap, total = sums if over_ranks is None else over_ranks(sums)
     dice = (2 * overlap + _SMOOTHING) / (total + _SMOOTHING)
-    return (1 - dice.mean() + entropy) / 2
+    loss: Tensor = (1 - dice.mean() + entropy) / 2
+    return loss
 
 
 def class_scores(confusion: Tensor) -> tuple[float, float]:
