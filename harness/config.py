@@ -19,7 +19,6 @@ from harness.executors import Executor, LocalExecutor
 from harness.files import canonical_json, sha256_hex
 from harness.inference.settings import Inference
 from harness.resources import shipped
-from harness.scoring.soft import SOFT_METRICS
 from harness.training.settings import Training
 
 __all__ = [
@@ -41,6 +40,9 @@ class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_OF_LABEL_MAPS = frozenset({"dice", "hd95"})  # the usual ones, known without asking
+
+
 class Scoring(_Config):
     """What is measured, on the scan's own grid, and what an empty mask counts."""
 
@@ -58,8 +60,12 @@ class Scoring(_Config):
 
     @model_validator(mode="after")
     def _soft_metrics_have_their_sums(self) -> Scoring:
+        if self.sums or set(self.metrics) <= _OF_LABEL_MAPS:
+            return self
+        from harness.scoring.soft import SOFT_METRICS  # brings NumPy along, which most configurations do without
+
         soft = [metric for metric in self.metrics if metric in SOFT_METRICS]
-        if soft and not self.sums:
+        if soft:
             raise ValueError(
                 f"{', '.join(soft)} cannot be computed from label maps; set protocol.scoring.sums=true as well, which "
                 "keeps the sums over probabilities"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,13 @@ def test_an_experiment_says_what_it_varies_and_the_command_line_wins(tmp_path: P
     (tmp_path / "experiment" / "three.yaml").write_text("# @package _global_\nsweep: {sed: [0]}\n", encoding="utf-8")
     with pytest.raises(UserError, match="names sed"):
         expand([*BASE, "experiment=three"], tmp_path)
+
+
+def test_composing_brings_no_array_library_along() -> None:
+    code = "import sys; from harness.config import run_config; run_config(['model=a', 'dataset=b'])"
+    code += "; print(*sorted({'numpy', 'scipy', 'torch', 'monai', 'nibabel'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.split() == []
 
 
 @pytest.mark.parametrize(
