@@ -15,7 +15,7 @@ from harness.cards.library import model_card
 from harness.checkpoints.hashing import state_sha256
 from harness.errors import UserError
 from harness.pretraining.card_writer import write_pretrained
-from harness.pretraining.contrastive import nt_xent
+from harness.pretraining.contrastive import grouped_nt_xent, nt_xent
 from harness.pretraining.recipes import make_task
 from harness.pretraining.seen import Seen
 from harness.pretraining.volumes import Loaded
@@ -155,6 +155,18 @@ def test_stage_2_goes_on_from_stage_1_with_a_new_stem_where_channels_differ(
     child = model_card("brainsegfounder.child", [card_of_child.parent])[0]
     assert child.pretraining.parent == "brainsegfounder.mine"
     assert child.licence == "CC0-1.0"
+
+
+def test_views_are_told_apart_in_groups_that_no_part_of_a_batch_may_cut(volumes):
+    torch.manual_seed(0)
+    rows = torch.randn(8, 5)
+    parts = [nt_xent(part[[0, 2, 1, 3]]).item() for part in rows.split(4)]
+    assert grouped_nt_xent(rows, 4).item() == pytest.approx(sum(parts) / 2)
+    assert grouped_nt_xent(rows, 4).item() != pytest.approx(grouped_nt_xent(rows, 8).item())
+    with pytest.raises(UserError, match=r"4 views apart, and a rank or a part of the batch holds 2.*recipe.contrasted"):
+        grouped_nt_xent(rows[:2], 4)
+    with pytest.raises(UserError, match="groups of 2"):
+        task(volumes, batch=3, contrasted=2)
 
 
 def test_crops_that_cannot_be_turned_or_computed_are_refused(volumes):

@@ -194,10 +194,3 @@ def test_half_precision_ends_with_weights_and_a_record(cards: Path, tmp_path: Pa
     one, other = weights(tmp_path / "off"), weights(tmp_path / "bf16")
     assert all(value.dtype == torch.float32 and torch.isfinite(value).all() for value in other.values())
     assert any(not torch.equal(one[key], other[key]) for key in one)
-
-
-def test_a_part_that_cannot_be_told_apart_is_refused(cards: Path, tmp_path: Path) -> None:
-    command = ["pretrain", *arguments("brainsegfounder", cards, tmp_path, "recipe.contrasted=2")]
-    (found,), said = drive(RANKS_DRIVER, [{"ranks": 2, "arguments": command}])
-    assert set(found["codes"]) == {2}
-    assert "Set recipe.contrasted to the scans of one part" in said
