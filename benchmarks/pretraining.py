@@ -1,15 +1,18 @@
 """Throughput of the pretext transforms beside straightforward NumPy versions, in CPU milliseconds of one thread.
 
-Run: ``OMP_NUM_THREADS=1 python benchmarks/pretraining.py [--step]``. CPU time is measured, not wall time, so that other
-work on the machine disturbs little. ``--step`` adds one training step of the small network, for the ratio.
+Run: ``OMP_NUM_THREADS=1 python benchmarks/pretraining.py``. CPU time is measured, not wall time, so that other work on
+the machine disturbs little. The time of a whole batch of every recipe stands beside that of a training step of its
+narrowest network, which is the worst case for the share. Writes ``results/performance/pretraining_transforms.md``.
 """
 
 from __future__ import annotations
 
-import argparse
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,14 +25,23 @@ from harness.pretraining.recipes import make_task
 from harness.pretraining.restorations import RandBezierIntensity, RandLocalShuffle, RandPainting
 from harness.pretraining.volumes import Loaded
 
+OUT = Path(__file__).parents[1] / "results" / "performance" / "pretraining_transforms.md"
+COMMAND = "OMP_NUM_THREADS=1 python benchmarks/pretraining.py"
 SIZES = ((64, 64, 32), (96, 96, 96))
-REPEATS = 7
+REPEATS = 3
+STEPS = {
+    "models_genesis": ("models_genesis.narrow8", {"cubes": {"size": (64, 64, 32)}}, {}),
+    "volume_fusion": ("mis_fm.fmunet_narrow8", {"size": (64, 64, 32)}, {"deep_supervision": True}),
+    "volume_fusion_2023": ("mis_fm.fmunet_narrow8", {"size": (64, 64, 32)}, {"deep_supervision": True}),
+    "med3d": ("med3d.resnet10_narrow8", {"size": (64, 64, 32), "classes": {"one": 2}}, {}),
+    "brainsegfounder": ("brainsegfounder.ssl_narrow12", {"cubes": {"size": (64, 32, 32)}, "crops": 1}, {}),
+}
 
 
-def cpu_ms(work: Callable[[], object]) -> float:
+def cpu_ms(work: Callable[[], object], repeats: int = REPEATS) -> float:
     work()
     seconds = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         begin = time.process_time()
         work()
         seconds.append(time.process_time() - begin)
@@ -127,36 +139,59 @@ def pairs(size: tuple[int, int, int]) -> dict[str, tuple[Callable[[], object], C
     }
 
 
-def step_ratio(size: tuple[int, int, int]) -> None:
-    """Print the CPU time of a batch of Genesis beside that of a training step of the narrow network on it."""
+def step_share(name: str) -> tuple[str, float, float]:
+    """Return the size, and the CPU milliseconds of a batch of two and of a training step of a narrow network on it."""
+    model, settings, options = STEPS[name]
     random = np.random.default_rng(0)
-    volumes = {name: Loaded(random.random((1, 128, 128, 128), dtype=np.float32)) for name in "ab"}
-    task = make_task({"name": "models_genesis", "cubes": {"size": size}, "batch": 2}, volumes, ["a"], ["b"], 0)
-    network = task.network(model_card("models_genesis.narrow8")[0], {})
+    ids = [f"one/{letter}" for letter in "abcd"]
+    volumes = {
+        case: Loaded(random.random((1, 96, 96, 96), dtype=np.float32), random.integers(0, 2, (96, 96, 96), np.uint8))
+        for case in ids
+    }
+    task = make_task({"name": name, "batch": 2, **settings}, volumes, ids[:2], ids[2:], 0)
+    network = task.network(model_card(model)[0], options)
+    drawn = statistics.mean(cpu_ms(lambda step=step: task.batch(step), 3) for step in range(3))
     batch = task.batch(0)
-    drawn = statistics.mean(cpu_ms(lambda step=step: task.batch(step)) for step in range(3))
+    task.loss(network, batch).backward()
     begin = time.process_time()
     task.loss(network, batch).backward()
-    step = 1e3 * (time.process_time() - begin)
-    print(
-        f"{'x'.join(map(str, size)):>10}  batch of 2: {drawn:8.1f} ms, step (base width 8): {step:8.0f} ms, "
-        f"{drawn / step:.1%}"
-    )
+    return "x".join(map(str, task.size)), drawn, 1e3 * (time.process_time() - begin)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--step", action="store_true", help="also time a training step")
-    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{'transform':<22}{'size':>10}{'ours ms':>10}{'NumPy ms':>10}{'times':>8}")
+    lines = [
+        "# What the pretext transforms cost",
+        "",
+        "CPU milliseconds of one thread (not wall time: the machine was busy), median of "
+        f"{REPEATS}; ours beside a straightforward NumPy version of the published description, on the same volume.",
+        "",
+        f"- date: {datetime.now(UTC):%Y-%m-%d}; command: `{COMMAND}`",
+        f"- machine: {platform.machine()}, torch {torch.__version__}, NumPy {np.__version__}, Python "
+        f"{platform.python_version()}",
+        "",
+        "| transform | size | ours, ms | NumPy, ms | times faster |",
+        "|---|---|---|---|---|",
+    ]
     for size in SIZES:
         for name, (ours, plain) in pairs(size).items():
             mine, theirs = cpu_ms(ours), cpu_ms(plain)
-            print(f"{name:<22}{'x'.join(map(str, size)):>10}{mine:10.2f}{theirs:10.2f}{theirs / mine:8.1f}")
-    if arguments.step:
-        for size in SIZES:
-            step_ratio(size)
+            lines.append(f"| {name} | {'x'.join(map(str, size))} | {mine:.2f} | {theirs:.2f} | {theirs / mine:.1f} |")
+            print(lines[-1], flush=True)
+    lines += [
+        "",
+        "A batch of two as the recipe draws it (cut, distorted, stacked) beside forward and backward of the narrowest",
+        "network that the recipe ships, both on one CPU thread. Wider networks make the share smaller; batches are",
+        "drawn ahead by `executor.workers` threads. Against a step on a GPU: not measured.",
+        "",
+        "| recipe | size | batch, ms | step, ms | share |",
+        "|---|---|---|---|---|",
+    ]
+    for name in STEPS:
+        size_words, drawn, step = step_share(name)
+        lines.append(f"| {name} | {size_words} | {drawn:.1f} | {step:.0f} | {drawn / step:.1%} |")
+        print(lines[-1], flush=True)
+    OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
