@@ -101,7 +101,7 @@ def _card_files(kind: CardKind, folders: tuple[Path, ...]) -> list[Path]:
         if not folder.is_dir():
             raise UserError(f"There is no folder of cards at {folder}. Check the path given with --cards.")
         files += sorted(folder.glob("*.yaml")) + sorted(folder.glob("*/card.yaml"))
-    return files
+    return list({file.resolve(): file for file in files}.values())  # a folder named twice holds its cards once
 
 
 def model_card(name: str, folders: Iterable[Path] = ()) -> tuple[ModelCard, Path]:

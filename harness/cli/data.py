@@ -91,6 +91,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
     config = run_config([*overrides_of(arguments), f"dataset={arguments.id}"], arguments.config_dir)
     model, _ = model_card(config.model, config.cards)
+    model.refuse_unsupported()
     card, folder = dataset_card(config.dataset, config.cards)
     choice, workers, home = config.protocol.input, config.executor.workers, cache_folder(config.cache)
     meeting = meet(model.contract, card, choice)

@@ -96,6 +96,12 @@ def test_two_cards_of_one_name_are_refused(tmp_path: Path) -> None:
         model_card("models_genesis.narrow8", [tmp_path])
 
 
+def test_a_folder_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    own_card(tmp_path)
+    card, home = model_card("models_genesis.mine", [tmp_path, tmp_path / ".", tmp_path])
+    assert (card.id, home) == ("models_genesis.mine", tmp_path)
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder of cards"):
         index("model", [tmp_path / "absent"])

@@ -19,9 +19,10 @@ RUN = ["init=scratch", "data_root=absent"]
         ["plan", f"model={LISTED}", "dataset=ct_headneck_oar", *RUN],
         ["sweep", f"model=models_genesis.narrow8,{LISTED}", "dataset=ct_headneck_oar", *RUN],
         ["reproduce", "r104", f"model={LISTED}"],
+        ["data", "prepare", "ct_headneck_oar", f"model={LISTED}", *RUN],
         ["pretrain", f"model={LISTED}", "dataset=ct_headneck_oar", "name=mine", "data_root=absent"],
     ],
-    ids=lambda command: command[0],
+    ids=lambda command: "-".join(command[: 1 + (command[0] == "data")]),
 )
 def test_a_listed_model_is_refused_first(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
