@@ -1,0 +1,24 @@
+"""The records that come with the project still hold, and make a board."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from harness.leaderboard import build
+from harness.records.verify import verify_all
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def test_every_record_of_ours_is_valid() -> None:
+    verdicts = verify_all([RESULTS / "records"])
+    assert len(verdicts) >= 12
+    assert [(verdict.path, verdict.errors) for verdict in verdicts if verdict.errors] == []
+
+
+def test_they_make_a_board_that_marks_weights_made_here(tmp_path: Path) -> None:
+    build([RESULTS / "records"], tmp_path, cards=[RESULTS / "cards"])
+    board = json.loads((tmp_path / "board.json").read_text(encoding="utf-8"))
+    assert "self_pretrained" in json.dumps(board)
+    assert "no card is called" not in json.dumps(board)
