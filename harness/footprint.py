@@ -65,7 +65,9 @@ class Footprint:
     infer_bytes: int
 
 
-def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol, ranks: int = 1) -> Footprint:
+def footprint(
+    card: ModelCard, channels: int, outputs: int, protocol: Protocol, ranks: int = 1, *, trains: bool = True
+) -> Footprint:
     """Predict the cost of a step.
 
     Parameters
@@ -78,6 +80,9 @@ def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol, 
         Patch size, batch, precision, loss, optimiser.
     ranks : int
         Processes that share the batch; memory is then that of one of them.
+    trains : bool
+        False for released weights, which are only predicted with: everything about the step is then 0, and a patch too
+        small to train on is no problem.
 
     Raises
     ------
@@ -86,15 +91,8 @@ def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol, 
     HarnessError
         Its code looks at values of tensors, which fake ones do not have.
     """
-    size, settings = protocol.patches.size, protocol.training
-    options = protocol.network.get(card.adapter, {})
-    task = Task("segmentation", channels, outputs, size, options)
-    parts_of_batch = settings.accumulate * ranks
-    part = -(-protocol.patches.batch // parts_of_batch)
-    # over the whole batch costs the same, but would ask the other ranks of a run for their sums
-    alone = settings.loss.model_copy(update={"batch_dice": False})
-    objective = SegmentationLoss(alone, protocol.inference.activation)
-    softmax = protocol.inference.activation == "softmax"
+    size = protocol.patches.size
+    task = Task("segmentation", channels, outputs, size, protocol.network.get(card.adapter, {}))
     family = adapter(card.adapter)
     parts = Parts(family.encoder_prefixes(card), family.stages, family.output)
     try:
@@ -106,22 +104,14 @@ def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol, 
             FlopCounterMode(display=False) as flops,
         ):
             network = _without_values(family, card, task)
-            Tuning(network, settings.finetuning, parts)  # what is frozen costs no gradients
-            static = static_bytes(network, protocol)
-            weights = live.now
-            image = torch.empty((part, channels, *size))
-            target = torch.zeros((part, 1 if softmax else outputs, *size))
-            network.train()
-            live.peak = live.now
-            with autocast(settings.amp), recomputed(network, settings.activation_checkpointing):
-                loss = objective(network(image), target)
-                loss.backward()
-            train = live.peak - weights + static
-            counted = flops.get_total_flops() * parts_of_batch
-            numbers = [parameter.numel() for parameter in network.parameters()]
-            trainable = [parameter.numel() for parameter in network.parameters() if parameter.requires_grad]
-            del loss, image, target
-            network.zero_grad(set_to_none=True)
+            trainable, static, train, counted = 0, 0, 0, 0
+            if trains:
+                Tuning(network, protocol.training.finetuning, parts)  # what is frozen costs no gradients
+                trainable = sum(one.numel() for one in network.parameters() if one.requires_grad)
+                static = static_bytes(network, protocol)
+                train = static + _step(network, task, protocol, ranks, live)
+                counted = int(flops.get_total_flops()) * protocol.training.accumulate * ranks
+            parameters = sum(one.numel() for one in network.parameters())
             network.eval()
             window = protocol.inference.patch or size
             live.peak = live.now
@@ -135,7 +125,25 @@ def footprint(card: ModelCard, channels: int, outputs: int, protocol: Protocol, 
             f"{card.id} cannot be planned on tensors without values: {' '.join(str(error).split())[:300]}. "
             "`harness plan --calibrate` measures it instead."
         ) from error
-    return Footprint(sum(numbers), sum(trainable), int(counted), train, static, infer)
+    return Footprint(parameters, trainable, counted, train, static, infer)
+
+
+def _step(network: nn.Module, task: Task, protocol: Protocol, ranks: int, live: LiveBytes) -> int:
+    """Run one step of one rank; return what it held beside the weights."""
+    settings, softmax = protocol.training, protocol.inference.activation == "softmax"
+    part = -(-protocol.patches.batch // (settings.accumulate * ranks))
+    # over the whole batch costs the same, but would ask the other ranks of a run for their sums
+    alone = settings.loss.model_copy(update={"batch_dice": False})
+    objective = SegmentationLoss(alone, protocol.inference.activation)
+    weights = live.now
+    image = torch.empty((part, task.in_channels, *protocol.patches.size))
+    target = torch.zeros((part, 1 if softmax else task.out_channels, *protocol.patches.size))
+    network.train()
+    live.peak = live.now
+    with autocast(settings.amp), recomputed(network, settings.activation_checkpointing):
+        objective(network(image), target).backward()
+    network.zero_grad(set_to_none=True)
+    return live.peak - weights
 
 
 def _without_values(family: Adapter, card: ModelCard, task: Task) -> nn.Module:

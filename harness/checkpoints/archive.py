@@ -18,17 +18,18 @@ ENDINGS = (".pt", ".pth", ".safetensors", ".h5", ".model")
 _LARGEST_RATIO = 100
 """Weights hardly compress; what grows a hundredfold is not weights."""
 
+_DAMAGED = (zipfile.BadZipFile, NotImplementedError, EOFError, UnicodeDecodeError)
+"""What zipfile raises over changed bytes, in names as well as in lengths."""
+
 
 def suffix_inside(path: Path) -> str | None:
     """Return how the name of the checkpoint in an archive ends; None where the file is no archive around one.
 
     A torch file is itself a zip archive, but holds no checkpoint file.
     """
-    if not zipfile.is_zipfile(path):
-        return None
     try:
-        found = _member(path)
-    except zipfile.BadZipFile:
+        found = _member(path) if zipfile.is_zipfile(path) else None
+    except _DAMAGED:
         return None
     return PurePosixPath(found.filename).suffix if found else None
 
@@ -60,7 +61,7 @@ def unpack(archive: Path, target: Path) -> None:
             temporary.open("wb") as sink,
         ):
             shutil.copyfileobj(source, sink, 1 << 20)  # the checksum is compared at the end of the member
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{archive} cannot be unpacked: {error}. Delete it and fetch it again.") from error
     except OSError as error:
         raise HarnessError(

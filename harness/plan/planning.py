@@ -161,7 +161,7 @@ def _recipe(group: Sequence[Cell], calibrated: bool) -> Recipe:
     stored = None
     if found is not None:
         copies = 2 + (protocol.training.selection.rule == "best_val")
-        stored = 0 if config.init == "released" else copies * found.static_bytes
+        stored = copies * found.static_bytes
     prepared, ids = None, None
     try:
         here = find_cases(data, data_root(data, data_folder, config.data_root))
@@ -186,12 +186,13 @@ def _recipe(group: Sequence[Cell], calibrated: bool) -> Recipe:
 
 def _footprint(model: ModelCard, channels: int, outputs: int, config: RunConfig) -> tuple[Footprint | None, str | None]:
     # twins, folds and seeds have one network, whatever their cards are called
+    trains = config.init != "released"
     key = canonical_json(
-        [model.adapter, model.architecture, channels, outputs, config.protocol.model_dump(mode="json")]
+        [model.adapter, model.architecture, channels, outputs, trains, config.protocol.model_dump(mode="json")]
     )
     try:
         if key not in _KNOWN:
-            _KNOWN[key] = footprint(model, channels, outputs, config.protocol)
+            _KNOWN[key] = footprint(model, channels, outputs, config.protocol, trains=trains)
         return _KNOWN[key], None
     except HarnessError as error:
         return None, str(error)

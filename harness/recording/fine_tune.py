@@ -175,7 +175,7 @@ def _planned(facts: Facts) -> tuple[fields.Planned | None, dict[str, str]]:
         return None, {"cost.planned": "a rule without a network: there is nothing to predict"}
     outputs = outputs_of(card, protocol.inference.activation)
     try:
-        cost = footprint(facts.model, len(card.channels), outputs, protocol, facts.outcome.ranks)
+        cost = footprint(facts.model, len(card.channels), outputs, protocol, facts.outcome.ranks, trains=not released)
     except HarnessError as error:
         return None, {"cost.planned": str(error)}
     steps = 0 if released else protocol.training.steps
@@ -183,8 +183,8 @@ def _planned(facts: Facts) -> tuple[fields.Planned | None, dict[str, str]]:
         parameters=cost.parameters,
         steps=steps,
         samples=steps * protocol.patches.batch,
-        flops_per_step=0 if released else cost.flops_per_step,
-        train_memory=0.0 if released else cost.train_bytes / 2**30,
+        flops_per_step=cost.flops_per_step,
+        train_memory=cost.train_bytes / 2**30,
         predict_memory=cost.infer_bytes / 2**30,
     )
     return found, {}
