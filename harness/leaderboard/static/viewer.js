@@ -161,12 +161,12 @@
     return viewer.attachToCanvas(canvas, false);
   }).then(show).then(function () {
     form.addEventListener("submit", function (event) { event.preventDefault(); });
-    form.addEventListener("input", function (event) {
+    form.elements.height.addEventListener("input", rise);
+    form.addEventListener("change", function (event) {
       var name = event.target.name;
       if (name === "case") show().catch(failed);
       else if (name === "view") turn();
-      else if (name === "height") rise();
-      else paint();
+      else if (name !== "height") paint();
     });
   }).catch(failed);
 
