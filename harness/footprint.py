@@ -7,13 +7,13 @@ values. Memory is what live tensors hold; what the allocator rounds up and cuDNN
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     FakeTensorMode,
@@ -32,9 +32,22 @@ from harness.config import PretrainConfig, Protocol
 from harness.errors import HarnessError, UserError
 from harness.training.activations import recomputed
 from harness.training.objective import SegmentationLoss
+from harness.training.settings import Training
 from harness.training.tuning import Tuning
 
-__all__ = ["Footprint", "LiveBytes", "autocast", "footprint", "forget_values", "outputs_of", "static_bytes"]
+__all__ = [
+    "Footprint",
+    "LiveBytes",
+    "autocast",
+    "footprint",
+    "forget_values",
+    "outputs_of",
+    "static_bytes",
+    "step_bytes",
+    "without_values",
+]
+
+T = TypeVar("T")
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -95,36 +108,22 @@ def footprint(
     task = Task("segmentation", channels, outputs, size, protocol.network.get(card.adapter, {}))
     family = adapter(card.adapter)
     parts = Parts(family.encoder_prefixes(card), family.stages, family.output)
-    try:
-        # a constructor that needs real values draws them, and nobody's random numbers may depend on a prediction
-        with (
-            torch.random.fork_rng(devices=[]),
-            FakeTensorMode(),
-            LiveBytes() as live,
-            FlopCounterMode(display=False) as flops,
-        ):
-            network = _without_values(family, card, task)
-            trainable, static, train, counted = 0, 0, 0, 0
-            if trains:
-                Tuning(network, protocol.training.finetuning, parts)  # what is frozen costs no gradients
-                trainable = sum(one.numel() for one in network.parameters() if one.requires_grad)
-                static = static_bytes(network, protocol)
-                train = static + _step(network, task, protocol, ranks, live)
-                counted = int(flops.get_total_flops()) * protocol.training.accumulate * ranks
-            parameters = sum(one.numel() for one in network.parameters())
-            network.eval()
-            window = protocol.inference.patch or size
-            live.peak = live.now
-            with torch.no_grad(), autocast(protocol.inference.amp):
-                network(torch.empty((protocol.inference.window_batch, channels, *window)))
-            infer = live.peak
-    except (UserError, HarnessError):
-        raise
-    except Exception as error:
-        raise HarnessError(
-            f"{card.id} cannot be planned on tensors without values: {' '.join(str(error).split())[:300]}. "
-            "`harness plan --calibrate` measures it instead."
-        ) from error
+    with without_values(card), FakeTensorMode(), LiveBytes() as live, FlopCounterMode(display=False) as flops:
+        network = _without_values(family, card, task)
+        trainable, static, train, counted = 0, 0, 0, 0
+        if trains:
+            Tuning(network, protocol.training.finetuning, parts)  # what is frozen costs no gradients
+            trainable = sum(one.numel() for one in network.parameters() if one.requires_grad)
+            static = static_bytes(network, protocol)
+            train = static + _step(network, task, protocol, ranks, live)
+            counted = int(flops.get_total_flops()) * protocol.training.accumulate * ranks
+        parameters = sum(one.numel() for one in network.parameters())
+        network.eval()
+        window = protocol.inference.patch or size
+        live.peak = live.now
+        with torch.no_grad(), autocast(protocol.inference.amp):
+            network(torch.empty((protocol.inference.window_batch, channels, *window)))
+        infer = live.peak
     return Footprint(parameters, trainable, counted, train, static, infer)
 
 
@@ -135,15 +134,51 @@ def _step(network: nn.Module, task: Task, protocol: Protocol, ranks: int, live: 
     # over the whole batch costs the same, but would ask the other ranks of a run for their sums
     alone = settings.loss.model_copy(update={"batch_dice": False})
     objective = SegmentationLoss(alone, protocol.inference.activation)
+
+    def batch() -> tuple[Tensor, Tensor]:
+        image = torch.empty((part, task.in_channels, *protocol.patches.size))
+        return image, torch.zeros((part, 1 if softmax else task.out_channels, *protocol.patches.size))
+
+    def loss(held: tuple[Tensor, Tensor]) -> Tensor:
+        value: Tensor = objective(network(held[0]), held[1])
+        return value
+
+    return step_bytes(network, batch, loss, settings, live)
+
+
+def step_bytes(
+    network: nn.Module, batch: Callable[[], T], loss: Callable[[T], Tensor], training: Training, live: LiveBytes
+) -> int:
+    """Run forward and backward of one part of a batch; return what was held beside the weights, the part included."""
     weights = live.now
-    image = torch.empty((part, task.in_channels, *protocol.patches.size))
-    target = torch.zeros((part, 1 if softmax else task.out_channels, *protocol.patches.size))
+    held = batch()
     network.train()
     live.peak = live.now
-    with autocast(settings.amp), recomputed(network, settings.activation_checkpointing):
-        objective(network(image), target).backward()
+    with autocast(training.amp), recomputed(network, training.activation_checkpointing):
+        loss(held).backward()  # type: ignore[no-untyped-call]
     network.zero_grad(set_to_none=True)
     return live.peak - weights
+
+
+@contextmanager
+def without_values(card: ModelCard) -> Iterator[None]:
+    """Predict inside this: random numbers stay as they are, and what needs real values is told in a sentence.
+
+    Raises
+    ------
+    HarnessError
+        The network's code looks at values of tensors, which fake ones do not have.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):  # a constructor that needs real values draws them
+            yield
+    except (UserError, HarnessError):
+        raise
+    except Exception as error:
+        raise HarnessError(
+            f"{card.id} cannot be planned on tensors without values: {' '.join(str(error).split())[:300]}. "
+            "`harness plan --calibrate` measures it instead."
+        ) from error
 
 
 def _without_values(family: Adapter, card: ModelCard, task: Task) -> nn.Module:

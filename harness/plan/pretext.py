@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,7 +20,7 @@ from harness.data.layouts import find_cases
 from harness.data.roots import data_root
 from harness.data.size import prepared_bytes
 from harness.errors import HarnessError, UserError
-from harness.footprint import Footprint, LiveBytes, autocast, forget_values, static_bytes
+from harness.footprint import Footprint, LiveBytes, forget_values, static_bytes, step_bytes, without_values
 from harness.plan.calibrate import Calibration, time_steps
 from harness.plan.machine import look
 from harness.plan.planning import CellPlan, Plan, Recipe, data_download, weights_download, what_is_missing
@@ -31,7 +31,6 @@ from harness.pretraining.sources import fitted
 from harness.pretraining.task import PretextTask
 from harness.pretraining.volumes import Loaded, Prepared, Together
 from harness.records.runfolder import RunFolder
-from harness.training.activations import recomputed
 from harness.training.distributed import World
 from harness.training.settings import Training
 
@@ -116,33 +115,24 @@ def _empty_task(
 def _footprint(task: PretextTask, base: ModelCard, config: PretrainConfig) -> Footprint:
     """Do the step on tensors without values; see `harness.footprint`."""
     training = config.training
-    batch = World.parts(task.batch(0), training.accumulate)[0]
-    try:
-        with torch.random.fork_rng(devices=[]):
-            network = task.network(base, config.network)
-            with FakeTensorMode(), LiveBytes() as live, FlopCounterMode(display=False) as flops:
-                forget_values(network)
-                static, weights = static_bytes(network, config), live.now
-                fake = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in batch.items()}
-                network.train()
-                live.peak = live.now
-                with autocast(training.amp), recomputed(network, training.activation_checkpointing):
-                    loss = task.rehearse(network, fake)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                train, counted = live.peak - weights + static, flops.get_total_flops() * training.accumulate
-                del loss
-                network.zero_grad(set_to_none=True)
-                network.eval()
-                live.peak = live.now
-                with torch.no_grad():
-                    task.rehearse(network, fake)
-    except (UserError, HarnessError):
-        raise
-    except Exception as error:
-        raise HarnessError(
-            f"{base.id} cannot be planned on tensors without values: {' '.join(str(error).split())[:300]}. "
-            "`harness plan --calibrate` measures it instead."
-        ) from error
+    shapes = World.parts(task.batch(0), training.accumulate)[0]
+
+    def batch() -> dict[str, Tensor]:
+        return {name: torch.empty(value.shape, dtype=value.dtype) for name, value in shapes.items()}
+
+    with without_values(base):
+        network = task.network(base, config.network)
+
+        with FakeTensorMode(), LiveBytes() as live, FlopCounterMode(display=False) as flops:
+            forget_values(network)
+            static = static_bytes(network, config)
+            train = static + step_bytes(network, batch, lambda held: task.rehearse(network, held), training, live)
+            counted = flops.get_total_flops() * training.accumulate
+            network.eval()
+            held = batch()
+            live.peak = live.now
+            with torch.no_grad():
+                task.rehearse(network, held)
     count = sum(parameter.numel() for parameter in network.parameters())
     return Footprint(count, count, int(counted), train, static, live.peak)
 
