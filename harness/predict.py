@@ -1,14 +1,14 @@
-"""A trained run as a tool: label maps for a folder of scans that belong to no data set.
+"""Trained runs as a tool: label maps for a folder of scans that belong to no data set.
 
-The network is taken from the run's checkpoint and must hash to what its record says was scored; the scans go through
-the run's own preprocessing, and the label maps lie on the scans' own grids.
+A network is taken from its run's checkpoint and must hash to what its record says was scored; the scans go through the
+run's own preprocessing, and the label maps lie on the scans' own grids. Runs that differ in fold or seed answer as one.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from harness.data.reading import read, write_labels
 from harness.data.settings import Preprocessing
 from harness.errors import HarnessError, UserError
 from harness.files import write_json
+from harness.inference.ensemble import Ensemble
 from harness.inference.sliding_window import predict_native
 from harness.progress import say, track
 from harness.records.build import parse_config
@@ -41,7 +42,7 @@ from harness.training.device import Numerics, choose_device, use_determinism
 from harness.training.regions import Regions
 from harness.training.session import Session
 
-__all__ = ["Predictor", "find_scans", "predict", "trained"]
+__all__ = ["Predictor", "ensemble", "find_scans", "predict", "trained"]
 
 _VOLUME = re.compile(r"^(?P<stem>.+?)(\.nii\.gz|\.nii|\.mha|\.mhd|\.nrrd|\.nhdr)$", re.IGNORECASE)
 _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")  # as nnU-Net names channels
@@ -54,9 +55,9 @@ class Predictor:
     Attributes
     ----------
     network : nn.Module
-        On ``device``, in evaluation mode.
+        On ``device``, in evaluation mode; one network, or an `Ensemble` of several.
     config : RunConfig
-        Of the run, without its paths.
+        Of the run, or the first of several, without its paths.
     data : DatasetCard
         Gives channels and label values.
     preprocessing : Preprocessing
@@ -184,6 +185,39 @@ def trained(run: Path, cards: Sequence[Path] = (), device_name: str = "auto", we
         )
     meeting = meet(model.contract, data, protocol.input)
     return Predictor(network, config, data, meeting.preprocessing, device)
+
+
+def ensemble(predictors: Sequence[Predictor]) -> Predictor:
+    """Let several trained networks answer as one, by the mean of their probabilities.
+
+    Parameters
+    ----------
+    predictors : sequence of Predictor
+        From `trained`, on one device. One alone is returned as it is.
+
+    Raises
+    ------
+    UserError
+        They do not see a scan alike: another data set, preprocessing, patch or way of predicting.
+    """
+    first, *others = predictors
+    for other in others:
+        for name, mine, its in (
+            ("data set", first.data, other.data),
+            ("preprocessing", first.preprocessing, other.preprocessing),
+            ("patch", first.config.protocol.patches.size, other.config.protocol.patches.size),
+            ("inference", first.config.protocol.inference, other.config.protocol.inference),
+        ):
+            if mine != its:
+                raise UserError(
+                    f"{other.config.cell} differs from {first.config.cell} in its {name}, so they do not see a scan "
+                    "alike. Put together only runs that differ in seed, fold or model."
+                )
+    if not others:
+        return first
+    return replace(
+        first, network=Ensemble([one.network for one in predictors], first.config.protocol.inference.activation).eval()
+    )
 
 
 def find_scans(folder: Path, channels: Sequence[str]) -> dict[str, tuple[Path, ...]]:

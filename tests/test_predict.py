@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from harness.cli import main
 from harness.config import run_config
 from harness.errors import HarnessError, UserError
-from harness.predict import find_scans, predict, trained
+from harness.predict import ensemble, find_scans, predict, trained
 from harness.run import run
 from harness.training.state import load_latest, save_state
 
@@ -69,6 +71,37 @@ def test_the_runs_own_scan_gets_the_runs_own_label_map(
         trained(folder, [synthetic])
     with pytest.raises(UserError, match="holds no finished run"):
         trained(tmp_path)
+
+
+@pytest.mark.slow
+def test_several_runs_answer_with_their_mean_probability(
+    cell: list[str], synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [run(run_config([*cell, f"seed={seed}"])).parent for seed in (0, 1)]
+    name = next((runs[0] / "predictions").glob("*.nii.gz")).name
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    shutil.copy(synthetic / "synthetic" / "images" / name, scans / name)
+    command = ["predict", *map(str, runs), str(scans), "--out", str(tmp_path / "out"), "--cards", str(synthetic)]
+    assert main(command) == 0
+    capsys.readouterr()
+    first, second = (trained(folder, [synthetic]) for folder in runs)
+    both = ensemble([first, second])
+    found = np.asarray(nibabel.load(tmp_path / "out" / name).dataobj)
+    assert (found == both.predict([scans / name])).all()
+
+    x = torch.rand(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        alone = torch.stack([one.network(x).softmax(dim=1) for one in (first, second)])
+        torch.testing.assert_close(both.network(x).softmax(dim=1), alone.mean(dim=0))
+    assert not torch.allclose(alone[0], alone[1], atol=1e-3)  # so that neither could have answered for both
+
+    settings = first.config.protocol.inference.model_copy(update={"overlap": 0.25})
+    protocol = first.config.protocol.model_copy(update={"inference": settings})
+    other = replace(second, config=second.config.model_copy(update={"protocol": protocol}))
+    with pytest.raises(UserError, match=r"seed1.* differs from .*seed0.* in its inference"):
+        ensemble([first, other])
+    assert ensemble([first]) is first
 
 
 def test_scans_are_found_by_name_or_number_of_their_channels(tmp_path: Path) -> None:

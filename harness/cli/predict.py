@@ -1,4 +1,4 @@
-"""``harness predict``: label maps for a folder of scans, by the network of a finished run."""
+"""``harness predict``: label maps for a folder of scans, by the networks of finished runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ __all__ = ["configure", "execute"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run: `harness list runs`")
+    parser.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="folder of a finished run: `harness list runs`; of several, such as folds or seeds, the mean probability",
+    )
     parser.add_argument(
         "scans",
         type=Path,
@@ -29,9 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Predict, and print the files."""
-    from harness.predict import find_scans, predict, trained
+    from harness.predict import ensemble, find_scans, predict, trained
 
-    predictor = trained(arguments.run, arguments.cards, arguments.device, arguments.weights)
+    predictor = ensemble([trained(run, arguments.cards, arguments.device, arguments.weights) for run in arguments.runs])
     scans = find_scans(arguments.scans, predictor.data.channels)
     for path in predict(predictor, scans, arguments.out, overwrite=arguments.overwrite):
         sys.stdout.write(f"{path}\n")
