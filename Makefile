@@ -22,9 +22,9 @@ test-slow: $(STAMP)
 test-browser: $(STAMP)
 	$(BIN)/pytest -m browser
 
-# Slurm's and Ray's Python sides and Parquet, which their tests need and nothing else does.
+# Slurm's and Ray's Python sides, Parquet and the hub's parser, which their tests need and nothing else does.
 engines: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm,ray,parquet]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm,ray,parquet,hub]'
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
