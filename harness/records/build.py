@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import ValidationError
 
 from harness.cards.base import explain
 from harness.cards.model import Evidence
 from harness.errors import UserError
-from harness.files import canonical_json, sha256_hex
+from harness.files import sha256_hex
 from harness.records import identity
 from harness.records.aggregate import aggregate
 from harness.records.cases import CaseRow, scores_sha256, to_csv
+from harness.records.configuration import config_sha256, parse_config
 from harness.records.environment import Environment
 from harness.records.fields import (
     Contamination,
@@ -43,9 +43,6 @@ __all__ = ["assemble", "companions", "config_sha256", "parse_config"]
 
 Status = Literal["complete", "failed", "diverged", "out_of_memory", "timed_out", "partial"]
 Kind = Literal["fine_tune", "probe", "eval_only", "zero_training_baseline", "pretrain"]
-
-
-_LARGEST_CONFIG = 100_000
 
 
 def assemble(
@@ -194,35 +191,6 @@ def companions(
     if sums:
         texts[SUMS] = sums_text(sums)
     return texts
-
-
-def config_sha256(config_yaml: str) -> str:
-    """Hash what a configuration says, whatever its layout as YAML."""
-    return sha256_hex(canonical_json(parse_config(config_yaml)))
-
-
-def parse_config(config_yaml: str) -> Any:
-    """Parse a configuration; UserError where it is not YAML of plain values."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        content = yaml.load(config_yaml, Loader=loader)  # noqa: S506 - both are safe loaders
-        _count(content, _LARGEST_CONFIG)
-        canonical_json(content)
-    except yaml.YAMLError as error:
-        raise UserError(f"config.yaml is not valid YAML: {error}.") from error
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"config.yaml must hold plain finite values only: {error}.") from error
-    return content
-
-
-def _count(value: Any, left: int) -> int:
-    """Return how many more values are allowed: a few aliases of YAML can stand for billions of values."""
-    if left <= 0:
-        raise ValueError(f"it has more than {_LARGEST_CONFIG} values")
-    left -= 1
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        left = _count(item, left)
-    return left
 
 
 def _sealed(fields: dict[str, Any]) -> Record:

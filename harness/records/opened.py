@@ -10,8 +10,8 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.files import canonical_json, sha256_hex
-from harness.records.build import parse_config
 from harness.records.cases import CaseRow, parse_cases
+from harness.records.configuration import read_config
 from harness.records.identity import record_path, result_id, run_id
 from harness.records.migrations import migrate
 from harness.records.schema import Record, parse_record
@@ -87,8 +87,7 @@ def open_record(folder: Path) -> Opened:
     except (UserError, UnicodeDecodeError) as error:
         faults.append(Finding(2, "error", "cases.csv", str(error)))
     try:
-        config = parse_config(files.get("config.yaml", b"").decode("utf-8"))
-        config_hash = sha256_hex(canonical_json(config))
+        config, config_hash = read_config(files.get("config.yaml", b"").decode("utf-8"))
     except (UserError, UnicodeDecodeError) as error:
         faults.append(Finding(1, "error", "config.yaml", str(error)))
     sums: dict[str, dict[str, SoftStatistics]] = {}
