@@ -64,6 +64,7 @@ def test_a_models_card_gets_no_result_that_carries_a_mark(runs, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow  # the library is there after `make engines`
 def test_the_hubs_own_parser_reads_the_model_index(runs, tmp_path):
     """What a hub would show of the card: the data set, its split, the metric by name and its value, with the source."""
     cards = pytest.importorskip("huggingface_hub", reason="pip install 'voxharness[hub]'")
@@ -117,6 +118,7 @@ def test_bibtex_names_what_the_rows_rest_on(runs):
     assert text.count("{") == text.count("}")
 
 
+@pytest.mark.slow  # the library is there after `make engines`
 def test_parquet_has_the_rows_with_types_or_says_what_is_missing(runs, tmp_path, monkeypatch):
     out = tmp_path / "runs.parquet"
     pyarrow = pytest.importorskip("pyarrow", reason="pip install 'voxharness[parquet]'")
