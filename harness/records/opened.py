@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.files import canonical_json, sha256_hex
 from harness.records.cases import CaseRow, parse_cases
+from harness.records.columns import Columns, read_columns
 from harness.records.configuration import read_config
 from harness.records.identity import record_path, result_id, run_id
 from harness.records.migrations import migrate
@@ -49,8 +52,12 @@ class Opened:
         The stored bytes of ``record.json``.
     files : dict of str to bytes
         The other files, by name.
-    rows : list of CaseRow
-        The case file; empty where it cannot be read, which is a finding.
+    canonical : bool
+        Whether the stored bytes are the one spelling of the record in the current schema.
+    columns : Columns or None
+        The case file by columns; None where it cannot be read, or not quickly.
+    listed : list of CaseRow
+        The case file where it could not be read quickly.
     sums : dict of str to dict
         The sums over probabilities by case and class; empty where none were kept or they cannot be read.
     """
@@ -59,13 +66,20 @@ class Opened:
     raw: dict[str, Any]
     text: str
     record: Record
+    canonical: bool
     files: dict[str, bytes]
-    rows: list[CaseRow]
+    columns: Columns | None
+    listed: list[CaseRow]
     scores_sha256: str | None
     config: Any
     config_sha256: str | None
     faults: tuple[Finding, ...]
     sums: dict[str, dict[str, SoftStatistics]] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def rows(self) -> list[CaseRow]:
+        """The case file row by row; empty where it cannot be read, which is a finding."""
+        return self.listed if self.columns is None else self.columns.rows()
 
 
 def open_record(folder: Path) -> Opened:
@@ -76,14 +90,14 @@ def open_record(folder: Path) -> Opened:
     UserError
         There is no record, its version is unknown, or it breaks the schema: then nothing else can be checked.
     """
-    raw, text = read_json(folder / RECORD)
-    lifted = migrate(raw)
-    record = parse_record(text if lifted is raw else canonical_json(lifted), RECORD)
+    raw, text, record, canonical = _read_record(folder / RECORD)
     files, faults = _files(folder)
-    rows: list[CaseRow] = []
-    scores, config, config_hash = None, None, None
+    listed: list[CaseRow] = []
+    columns, scores, config, config_hash = None, None, None, None
     try:
-        rows, scores = parse_cases(files.get("cases.csv", b"").decode("utf-8"))
+        cases = files.get("cases.csv", b"").decode("utf-8")
+        columns = read_columns(cases)
+        listed, scores = ([], columns.scores_sha256) if columns is not None else parse_cases(cases)
     except (UserError, UnicodeDecodeError) as error:
         faults.append(Finding(2, "error", "cases.csv", str(error)))
     try:
@@ -95,7 +109,24 @@ def open_record(folder: Path) -> Opened:
         sums = parse_sums(files[SUMS].decode("utf-8")) if SUMS in files else {}
     except (UserError, UnicodeDecodeError) as error:
         faults.append(Finding(2, "error", SUMS, str(error)))
-    return Opened(folder, raw, text, record, files, rows, scores, config, config_hash, tuple(faults), sums)
+    beside = (files, columns, listed, scores, config, config_hash, tuple(faults), sums)
+    return Opened(folder, raw, text, record, canonical, *beside)
+
+
+def _read_record(path: Path) -> tuple[dict[str, Any], str, Record, bool]:
+    """Return stored JSON, its text, the record, and whether the text is the record's one spelling.
+
+    Where it is, the JSON cannot hold a key twice or a number that is none, and needs no parsing of its own.
+    """
+    with contextlib.suppress(OSError, UnicodeDecodeError, UserError, ValueError):
+        text = path.read_bytes().decode("utf-8")
+        record = parse_record(text, RECORD)
+        data = record.to_json()
+        if canonical_json(data) == text:
+            return migrate(data), text, record, True
+    raw, text = read_json(path)
+    lifted = migrate(raw)
+    return raw, text, parse_record(text if lifted is raw else canonical_json(lifted), RECORD), False
 
 
 def _files(folder: Path) -> tuple[dict[str, bytes], list[Finding]]:
@@ -119,7 +150,7 @@ def check_bytes(opened: Opened) -> Iterator[Finding]:
     """Check 1: canonical bytes, content addresses, place, and the hash of every file."""
     record, raw = opened.record, opened.raw
     current = raw.get("schema_version") == record.schema_version
-    if not current or opened.text != canonical_json(record.to_json()):
+    if not opened.canonical:
         if opened.text != canonical_json(raw):
             yield Finding(1, "error", RECORD, "the bytes are not the canonical spelling of what they say")
         elif current:
