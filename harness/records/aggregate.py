@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from harness.errors import UserError
 from harness.records.cases import CaseRow, row_order
+from harness.records.columns import Columns, state_of
 from harness.records.pretext import PRETEXT_METRICS, PretextDefinition, pretext_definition
 from harness.records.schema import ClassValue, EmptyRule, Interval, Metric
 from harness.records.sums import Sums
@@ -16,7 +17,7 @@ from harness.scoring.definitions import Averaging, Definition, from_record_id
 from harness.scoring.policies import policy as find_policy
 from harness.scoring.summary import MetricSummary, summarise
 
-__all__ = ["aggregate", "empty_rule", "find_definition"]
+__all__ = ["aggregate", "aggregate_columns", "empty_rule", "find_definition"]
 
 CI_SEED = 0
 _AS_MEASURED = EmptyRule(both_empty="as measured", pred_empty="as measured", ref_empty="as measured")
@@ -77,8 +78,49 @@ def aggregate(
         ordered = sorted(group, key=row_order) if intervals else group
         if how == "pooled" and isinstance(card, Definition) and card.needs == "probabilities":
             _refuse_unsummed(record_id, ordered, sums)
-        metrics.append(_metric(card, ordered, policy, how, seed if intervals else None, sums or {}))
+        scored = _as_scored(ordered, card.id, policy, (sums or {}) if how == "pooled" else None)
+        metrics.append(_metric(card, scored, policy, how, seed if intervals else None))
     return tuple(metrics)
+
+
+def aggregate_columns(
+    columns: Columns, record_id: str, policy: str, averaging: Averaging, *, seed: int | None = None
+) -> Metric:
+    """Compute one metric of a record from its case file by columns: the same as `aggregate` of its rows.
+
+    Parameters
+    ----------
+    columns : Columns
+        With a complete layout.
+    record_id : str
+        A metric of that layout.
+    policy : str
+        The empty-mask policy that the values went through.
+    averaging : {"class_then_case", "case_then_class"}
+        Pooling needs the counts of every row: `aggregate` does it.
+    seed : int, optional
+        Of the bootstrap over the cases; none is made without it.
+
+    Raises
+    ------
+    UserError
+        The metric or the policy is unknown.
+    """
+    card = find_definition(record_id)
+    rows = columns.layout.of_metric(record_id)
+    keys = (columns.layout.case_ids[rows], columns.layout.class_names[rows])
+    scored = [
+        {
+            "case_id": case,
+            "class": name,
+            "metric": card.id,
+            "value": math.nan if value is None else value,
+            "state": "both" if reason is None else state_of(reason),
+            "policy": policy,
+        }
+        for case, name, value, reason in zip(*keys, columns.values[rows], columns.reasons[rows], strict=True)
+    ]
+    return _metric(card, scored, policy, averaging, seed)
 
 
 @functools.cache
@@ -112,19 +154,12 @@ def _refuse_unsummed(record_id: str, rows: Sequence[CaseRow], sums: Sums | None)
 
 def _metric(
     card: Definition | PretextDefinition,
-    rows: list[CaseRow],
+    scored: list[dict[str, Any]],
     policy: str,
     how: Averaging,
     seed: int | None,
-    sums: Sums,
 ) -> Metric:
-    summary = summarise(
-        _as_scored(rows, card.id, policy, sums if how == "pooled" else None),
-        policy,
-        how,
-        intervals=seed is not None,
-        seed=seed or 0,
-    ).metrics[card.id]
+    summary = summarise(scored, policy, how, intervals=seed is not None, seed=seed or 0).metrics[card.id]
     ci95, method = _interval(summary)
     return Metric(
         id=card.record_id,

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from harness.errors import UserError
-from harness.records.aggregate import aggregate
-from harness.records.cases import CaseRow
+from harness.records.aggregate import aggregate, aggregate_columns
+from harness.records.columns import Layout
 from harness.records.opened import Opened
-from harness.records.predictions import parse_predictions
+from harness.records.predictions import lists, parse_predictions
 from harness.records.schema import ClassValue, Metric, Record
 from harness.records.verification import Finding, differ
 
@@ -18,50 +18,65 @@ __all__ = ["check_aggregates", "check_complete"]
 
 def check_complete(opened: Opened) -> Iterator[Finding]:
     """Check 2: every scored case, class and metric exactly once, and nothing else."""
-    record, rows = opened.record, opened.rows
-    if len(rows) != record.cases_file.rows:
-        message = f"says {record.cases_file.rows}, but cases.csv has {len(rows)} rows"
+    record, layout = opened.record, opened.layout
+    if len(layout) != record.cases_file.rows:
+        message = f"says {record.cases_file.rows}, but cases.csv has {len(layout)} rows"
         yield Finding(2, "error", "cases_file.rows", message)
-    cases = {row.case_id for row in rows}
-    yield from _check_classes(record, rows)
-    stated, found = {metric.id for metric in record.metrics}, {row.metric_id for row in rows}
+    yield from _check_classes(record, layout)
+    stated, found = {metric.id for metric in record.metrics}, set(layout.metrics)
     if stated != found:
         yield Finding(2, "error", "metrics", f"names {_set(stated)}, but cases.csv holds {_set(found)}")
-    keys = {(row[0], row[1], row[3]) for row in rows}  # case, class, metric
-    classes = {row.class_id for row in rows}
-    expected = len(cases) * len(classes) * len(found)
-    if len(keys) != len(rows) or len(keys) != expected:
-        counted = Counter((row.case_id, row.class_id, row.metric_id) for row in rows)
+    if not layout.complete:
+        yield from _check_once(layout)
+    yield from _check_case_ids(opened)
+
+
+def _check_once(layout: Layout) -> Iterator[Finding]:
+    keys, expected = layout.keys, len(layout.cases) * len(set(layout.class_ids)) * layout.n_metrics
+    if len(keys) != len(layout) or len(keys) != expected:
+        counted = Counter(zip(layout.case_ids, layout.class_ids, layout.metric_ids, strict=True))
         twice = next((key for key, count in counted.items() if count > 1), None)
         detail = f"{twice} appears twice" if twice else f"{len(keys)} rows instead of {expected}"
         yield Finding(2, "error", "cases.csv", f"not every case has every class and metric exactly once: {detail}")
-    yield from _check_case_ids(opened, cases)
 
 
-def _check_classes(record: Record, rows: list[CaseRow]) -> Iterator[Finding]:
-    expected = set(record.dataset.class_ids.items())
-    found = {(row.class_name, row.class_id) for row in rows}
-    if rows and record.dataset.label_map is not None and found != expected:
+def _check_classes(record: Record, layout: Layout) -> Iterator[Finding]:
+    expected, found = set(record.dataset.class_ids.items()), set(layout.classes)
+    if len(layout) and record.dataset.label_map is not None and found != expected:
         yield Finding(2, "error", "dataset.label_map", f"gives the classes {_set(expected)}, cases.csv {_set(found)}")
 
 
-def _check_case_ids(opened: Opened, cases: set[str]) -> Iterator[Finding]:
-    record = opened.record
+def _check_case_ids(opened: Opened) -> Iterator[Finding]:
+    record, cases = opened.record, opened.layout.cases
     role, counts = record.split.scored_role, record.dataset.n_cases
     stated = counts.test if role == "test" else counts.val if role is not None else None
     if record.status == "complete" and record.kind != "pretrain" and stated is not None and stated != len(cases):
         field = "dataset.n_cases.test" if role == "test" else "dataset.n_cases.val"
         yield Finding(2, "error", field, f"says {stated} scored cases, but cases.csv has {len(cases)}")
-    failed = sorted({row.case_id for row in opened.rows if row.reason == "failed"})
+    failed = _failed(opened)
     if failed and record.status == "complete":
         yield Finding(2, "error", "status", f"says complete, but {len(failed)} cases failed, such as {failed[0]}")
     left_out = cases & {excluded.case_id for excluded in record.dataset.excluded}
     if left_out:
-        yield Finding(2, "error", "dataset.excluded", f"names {_set(left_out)}, which were scored all the same")
+        yield Finding(2, "error", "dataset.excluded", f"names {_set(set(left_out))}, which were scored all the same")
+    yield from _check_predictions(opened, cases, failed)
+
+
+def _failed(opened: Opened) -> list[str]:
+    if opened.columns is not None and "failed" not in opened.columns.reasons:
+        return []
+    return sorted({row.case_id for row in opened.rows if row.reason == "failed"})
+
+
+def _check_predictions(opened: Opened, cases: frozenset[str], failed: list[str]) -> Iterator[Finding]:
     if "predictions.txt" not in opened.files:
         return
+    text = opened.files["predictions.txt"].decode("utf-8", errors="replace")
+    of_cases = opened.columns.of_cases() if opened.columns is not None else None
+    if of_cases is not None and lists(text, *of_cases):
+        return
     try:
-        predicted = parse_predictions(opened.files["predictions.txt"].decode("utf-8", errors="replace"))
+        predicted = parse_predictions(text)
     except UserError as error:
         yield Finding(2, "error", "predictions.txt", str(error))
         return
@@ -76,29 +91,34 @@ def _check_case_ids(opened: Opened, cases: set[str]) -> Iterator[Finding]:
 def check_aggregates(opened: Opened, *, intervals: bool) -> Iterator[Finding]:
     """Check 3: every value recomputed from the rows; intervals with the same draws where asked."""
     record = opened.record
-    if not opened.rows:
+    if not len(opened.layout):
         if record.metrics:
             yield Finding(3, "error", "metrics", "there are no rows to compute them from")
         return
-    by_metric: dict[str, list[CaseRow]] = {}
-    for row in opened.rows:
-        by_metric.setdefault(row.metric_id, []).append(row)
     for stated in record.metrics:
-        rows = by_metric.get(stated.id, [])
-        seed = stated.ci95_method.seed if stated.ci95_method is not None else 0
         try:
-            (found,) = aggregate(
-                rows,
-                policy=stated.policy,
-                averaging={stated.id: stated.averaging},
-                intervals=intervals and stated.ci95 is not None,
-                seed=seed or 0,
-                sums=opened.sums,
-            )
+            found = _again(opened, stated, intervals=intervals and stated.ci95 is not None)
         except (UserError, ValueError) as error:
             yield Finding(3, "error", f"metrics.{stated.id}", f"cannot be recomputed: {error}")
             continue
         yield from _compare(stated, found, intervals)
+
+
+def _again(opened: Opened, stated: Metric, *, intervals: bool) -> Metric:
+    seed = (stated.ci95_method.seed if stated.ci95_method is not None else 0) or 0
+    columns, how = opened.columns, stated.averaging
+    known = columns is not None and columns.layout.complete and stated.id in columns.layout.metrics
+    if columns is not None and known and how != "pooled":
+        return aggregate_columns(columns, stated.id, stated.policy, how, seed=seed if intervals else None)
+    (found,) = aggregate(
+        [row for row in opened.rows if row.metric_id == stated.id],
+        policy=stated.policy,
+        averaging={stated.id: stated.averaging},
+        intervals=intervals,
+        seed=seed,
+        sums=opened.sums,
+    )
+    return found
 
 
 def _compare(stated: Metric, found: Metric, intervals: bool) -> Iterator[Finding]:

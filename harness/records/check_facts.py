@@ -124,7 +124,7 @@ def check_separation(opened: Opened, registry: Registry) -> Iterator[Finding]:
     if role == "val_independent" and selection is not None and selection.rule == "best_val":
         message = "says val_independent, but the weights were selected by the validation cases"
         yield Finding(8, "error", "split.scored_role", message)
-    split, cases = registry.split(record), {row.case_id for row in opened.rows}
+    split, cases = registry.split(record), opened.layout.cases
     if split is None or record.kind == "pretrain":
         return
     seen = sorted(cases & set(split.train))
@@ -147,7 +147,7 @@ def check_privacy(opened: Opened) -> Iterator[Finding]:
         if name != "cases.csv":
             texts[name] = content.decode("utf-8", errors="replace")
     # Of the case file only the free texts, each once: the rest are numbers and hashes.
-    names = sorted({row[0] for row in opened.rows} | {row[2] for row in opened.rows} | {row[3] for row in opened.rows})
+    names = opened.layout.texts
     if may_leak("\n".join(names)):
         texts["cases.csv"] = names
     for name, value in texts.items():

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.errors import UserError
 from harness.records.aggregate import empty_rule, find_definition
-from harness.records.cases import CaseRow
+from harness.records.columns import CaseRow, Columns
 from harness.records.opened import Opened
 from harness.records.pretext import PretextDefinition
 from harness.records.schema import EmptyRule, Metric
 from harness.records.sums import FILE as SUMS
 from harness.records.sums import Sums
-from harness.records.verification import Finding, differ
+from harness.records.verification import TOLERANCE, Finding, differ
 from harness.scoring.definitions import Definition
 from harness.scoring.policies import apply_policy
 from harness.scoring.soft import score_soft
 
 __all__ = ["check_values"]
 
+Number = Any  # a number, or an array of them
 _SMOOTHING = 1e-5
-# Metrics that `_Values._from_counts` knows.
+_EXACT: Final = 2**51  # counts up to here can be added and multiplied by two without an error
+_CLOSE: Final = TOLERANCE / 2  # whatever else `differ` calls equal is looked at row by row
+# Metrics that `_Values.from_counts` knows.
 _COUNTED = frozenset(
     ["dice", "iou", "precision", "recall", "volume_difference", "relative_volume_error", "volume_difference_voxels"]
 )
@@ -32,12 +39,63 @@ _COUNTED = frozenset(
 def check_values(opened: Opened) -> Iterator[Finding]:
     """Check 4: ranges, counts that add up, scores that follow from counts, and empty masks treated as stated."""
     checks = {metric.id: _Values(metric) for metric in opened.record.metrics}
+    yield from _check_rows(_doubtful(opened, checks), checks, opened.sums)
+
+
+def _doubtful(opened: Opened, checks: Mapping[str, _Values]) -> list[CaseRow]:
+    """Leave out the rows that are clearly right; `_check_rows` judges the others, and says what is wrong with them."""
+    columns = opened.columns
+    right = None if columns is None else _clearly_right(columns, checks)
+    if right is None:
+        return opened.rows
+    if right.all():
+        return []
+    return list(itertools.compress(opened.rows, np.repeat(right, opened.layout.n_metrics) == 0))
+
+
+def _clearly_right(columns: Columns, checks: Mapping[str, _Values]) -> NDArray[np.bool_] | None:
+    """Tell of each case and class whether both masks have voxels and nothing is wrong; None where that is not enough.
+
+    All cases at once, and strict: whatever is missing, empty or near a bound is left to be looked at closely.
+    """
+    layout, masks = columns.layout, columns.masks
+    if columns.of_row is not None or any(check.soft for check in checks.values()):
+        return None
+    if any(None in column for column in masks[:8]):
+        return None
+    per_case = layout.n_classes  # whose rows say the same of the scan and the prediction
+    if any(column[place::per_case] != column[::per_case] for column in masks[5:] for place in range(1, per_case)):
+        return None
+    if any(max(column) > _EXACT or min(column) < 0 for column in masks[:5]):
+        return None
+    tp, fp, fn, n_ref, n_pred = (np.array(column, dtype=np.int64) for column in masks[:5])
+    x, y, z = (np.array(column, dtype=np.float64) for column in masks[5:8])
+    right: NDArray[np.bool_] = (
+        (tp + fn == n_ref) & (tp + fp == n_pred) & (n_ref > 0) & (n_pred > 0) & (x > 0) & (y > 0) & (z > 0)
+    )
+    for name in layout.metrics:
+        check, rows = checks.get(name), layout.of_metric(name)
+        if check is None:
+            continue
+        values, reasons = np.array(columns.values[rows], dtype=np.float64), columns.reasons[rows]  # null becomes NaN
+        right &= values >= 0
+        if check.bounded:
+            right &= values <= 1
+        if any(reasons):
+            right &= np.array([reason is None for reason in reasons])
+        if check.short in _COUNTED:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                right &= np.abs(values - check.from_counts(tp, fp, fn, x * y * z)) < _CLOSE
+    return right
+
+
+def _check_rows(rows: Iterable[CaseRow], checks: Mapping[str, _Values], sums: Sums) -> Iterator[Finding]:
     # Rows are sorted, so those of one case and of one pair of masks stand together.
     case: str | None = None
     label: int | None = None
     of_case: tuple[Any, ...] = ()
     masks = _Masks(())
-    for row in opened.rows:
+    for row in rows:
         stated = row[6:]
         if row[0] != case:
             case, label, of_case = row[0], None, stated[5:]
@@ -47,7 +105,7 @@ def check_values(opened: Opened) -> Iterator[Finding]:
             label, masks = row[1], _Masks(())
         metric = checks.get(row[3])
         if metric is not None and metric.soft:  # its counts are of p > 0.5, not of the label map
-            wrong = metric.fault_of_sums(row, _Masks(stated), opened.sums)
+            wrong = metric.fault_of_sums(row, _Masks(stated), sums)
             if wrong:
                 yield Finding(4, "error", _place(row), wrong)
             continue
@@ -143,8 +201,11 @@ class _Values:
             return self._fault_of_empty(value, getattr(self.rule, masks.state), voxels)
         if self.short not in _COUNTED:
             return None
-        expected = self._from_counts(row, *masks.stated[:3])
-        if expected is not None and differ(value, expected):
+        spacing = masks.stated[5:8]
+        voxel = math.prod(spacing) if all(spacing) else math.nan  # mm3
+        tp, fp, fn = masks.stated[:3]
+        expected = self.from_counts(tp, fp, fn, voxel)
+        if not math.isnan(expected) and differ(value, expected):
             return f"the value {value} does not follow from the counts, which give {expected}"
         return None
 
@@ -160,19 +221,23 @@ class _Values:
         expected = _SMOOTHING / (voxels + _SMOOTHING) if fill == "smoothed" else float(fill)
         return f"the policy {self.metric.policy!r} gives {expected}, not {value}" if differ(value, expected) else None
 
-    def _from_counts(self, row: CaseRow, tp: int, fp: int, fn: int) -> float | None:
-        if self.short == "dice":
-            return 2 * tp / (2 * tp + fp + fn)
-        if self.short == "iou":
-            return tp / (tp + fp + fn)
-        if self.short == "precision":
-            return tp / (tp + fp)
-        if self.short == "recall":
-            return tp / (tp + fn)
-        if self.short == "volume_difference_voxels":
-            return float(abs(fp - fn))
-        if self.short == "relative_volume_error":
-            return abs(fp - fn) / (tp + fn)
-        if self.short == "volume_difference" and row.spacing_x and row.spacing_y and row.spacing_z:
-            return abs(fp - fn) * row.spacing_x * row.spacing_y * row.spacing_z / 1000.0
-        return None
+    def from_counts(self, tp: Number, fp: Number, fn: Number, voxel: Number) -> Number:
+        """Return the value of a metric of `_COUNTED`, for one pair of masks or for arrays of them; NaN is unknown.
+
+        ``voxel`` is the volume of a voxel in mm3.
+        """
+        match self.short:
+            case "dice":
+                return 2 * tp / (2 * tp + fp + fn)
+            case "iou":
+                return tp / (tp + fp + fn)
+            case "precision":
+                return tp / (tp + fp)
+            case "recall":
+                return tp / (tp + fn)
+            case "volume_difference_voxels":
+                return 1.0 * abs(fp - fn)
+            case "relative_volume_error":
+                return abs(fp - fn) / (tp + fn)
+            case _:
+                return abs(fp - fn) * voxel / 1000.0

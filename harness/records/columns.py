@@ -31,6 +31,7 @@ __all__ = [
     "controlled",
     "converted",
     "read_columns",
+    "state_of",
 ]
 
 State = Literal["both", "pred_empty", "ref_empty", "both_empty", "not_annotated", "failed"]
@@ -75,7 +76,12 @@ class CaseRow(NamedTuple):
     @property
     def state(self) -> State:
         """Which mask had voxels, or why there is no comparison."""
-        return "both" if self.reason is None else _STATE_OF.get(self.reason, "both")
+        return "both" if self.reason is None else state_of(self.reason)
+
+
+def state_of(reason: str) -> State:
+    """Return which mask had voxels, by the reason that stands beside a value."""
+    return _STATE_OF.get(reason, "both")
 
 
 COLUMNS: Final = CaseRow._fields
@@ -123,11 +129,19 @@ class Layout:
 
     @functools.cached_property
     def complete(self) -> bool:
-        """Whether every case has every class and metric exactly once."""
-        keys = set(zip(self.case_ids, self.class_ids, self.metric_ids, strict=True))
+        """Whether every case has every class and metric exactly once, and each class one name."""
         numbers = {number for _, number in self.classes}
         expected = len(self.cases) * len(numbers) * len(self.metrics)
-        return len(keys) == len(self.case_ids) == expected and len(numbers) == len(self.classes)
+        return len(self.keys) == len(self) == expected and len(numbers) == len(self.classes)
+
+    @property
+    def keys(self) -> set[tuple[str, int, str]]:
+        """Case, class number and metric of all rows."""
+        return set(zip(self.case_ids, self.class_ids, self.metric_ids, strict=True))
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.case_ids)
 
     @property
     def n_classes(self) -> int:
@@ -176,6 +190,16 @@ class Columns:
     masks: tuple[list[Any], ...]
     of_row: list[int] | None
     scores_sha256: str
+
+    def of_cases(self) -> tuple[Sequence[str], list[str]] | None:
+        """Return every case and the hash of its prediction; None where a row has none or rows of a case disagree."""
+        if self.of_row is not None:
+            return None
+        per_case, hashes = self.layout.n_classes, self.masks[-1]
+        first = hashes[::per_case]
+        if None in first or any(hashes[place::per_case] != first for place in range(1, per_case)):
+            return None
+        return self.layout.case_ids[:: per_case * self.layout.n_metrics], first
 
     def rows(self) -> list[CaseRow]:
         """Return the rows, in the order of the file."""

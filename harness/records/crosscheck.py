@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.records.cases import CaseRow
 from harness.records.identity import keys
 from harness.records.opened import Opened
 from harness.records.verification import Finding
@@ -58,24 +57,35 @@ def summarise(opened: Opened) -> Summary:
         dataset=f"{record.dataset.id}/{record.dataset.fingerprint.scored}/{labels}",
         reference=_reference(opened),
         state=record.weights.state_sha256,
-        predictions=record.predictions_sha256 if any(map(_says_something, opened.rows)) else None,
+        predictions=record.predictions_sha256 if _says_something(opened) else None,
         headline=record.metrics[0].value if record.metrics else None,
         supersedes=record.supersedes,
     )
 
 
-def _says_something(row: CaseRow) -> bool:
-    """Tell whether a row comes from more than a constant map.
+def _says_something(opened: Opened) -> bool:
+    """Tell whether any row comes from more than a constant map.
 
     Networks that found nothing at all, or called every voxel the same class, agree by accident, not by copying.
     """
-    found, reference = row.n_pred or 0, max(row.n_ref or 0, 1)
-    everywhere = row.fn == 0 and found > 20 * reference
+    if opened.columns is not None:
+        return any(map(_is_no_constant, *opened.columns.masks[2:5]))
+    return any(_is_no_constant(row.fn, row.n_ref, row.n_pred) for row in opened.rows)
+
+
+def _is_no_constant(fn: int | None, n_ref: int | None, n_pred: int | None) -> bool:
+    found, reference = n_pred or 0, max(n_ref or 0, 1)
+    everywhere = fn == 0 and found > 20 * reference
     return found > 0 and not everywhere
 
 
 def _reference(opened: Opened) -> str:
     """Hash the reference's voxel counts per case and class: the label histogram of the scored cases."""
+    columns = opened.columns
+    if columns is not None and columns.of_row is None:
+        counted = zip(columns.layout.of_masks, columns.masks[3], strict=True)
+        quick = "".join([f"{masks}{count}\n" for masks, count in counted if count is not None])
+        return hashlib.sha256(quick.encode()).hexdigest() if quick else ""
     counts = {(row.case_id, row.class_id): row.n_ref for row in opened.rows if row.n_ref is not None}
     lines = "".join(f"{case}\t{label}\t{count}\n" for (case, label), count in sorted(counts.items()))
     return hashlib.sha256(lines.encode()).hexdigest() if counts else ""

@@ -13,7 +13,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.files import canonical_json, sha256_hex
 from harness.records.cases import CaseRow, parse_cases
-from harness.records.columns import Columns, read_columns
+from harness.records.columns import Columns, Layout, read_columns
 from harness.records.configuration import read_config
 from harness.records.identity import record_path, result_id, run_id
 from harness.records.migrations import migrate
@@ -80,6 +80,14 @@ class Opened:
     def rows(self) -> list[CaseRow]:
         """The case file row by row; empty where it cannot be read, which is a finding."""
         return self.listed if self.columns is None else self.columns.rows()
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """What the rows of the case file are about."""
+        if self.columns is not None:
+            return self.columns.layout
+        cases, labels, names, metrics = zip(*[row[:4] for row in self.listed], strict=True) if self.listed else [()] * 4
+        return Layout(cases, labels, names, metrics)
 
 
 def open_record(folder: Path) -> Opened:
