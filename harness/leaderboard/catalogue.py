@@ -14,7 +14,7 @@ from harness.cards.model import ModelCard
 from harness.leaderboard.cells import Cell
 from harness.leaderboard.folder import put
 from harness.leaderboard.ledger import Line
-from harness.leaderboard.metricpage import claimed_metrics, metric_cards
+from harness.leaderboard.metricpage import claimed_metrics, families
 from harness.leaderboard.openness import openness, retrained
 from harness.leaderboard.pretexts import pretext_cards
 from harness.leaderboard.render import render
@@ -104,7 +104,7 @@ def write_catalogue(
         depth=0,
         section="metrics",
         counts=counts,
-        cards=metric_cards(),
+        families=families(),
         claimed=claimed_metrics(ledger),
         pretexts=pretext_cards(),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from harness.leaderboard import plots
-from harness.leaderboard.cells import Cell, figures
+from harness.leaderboard.cells import Cell, decimals, figures, interval_kind
 from harness.leaderboard.folder import put
 from harness.leaderboard.learning import Race
 from harness.leaderboard.render import render
@@ -20,7 +20,8 @@ from harness.leaderboard.text import number, plural, signed
 
 __all__ = ["cell_card", "cell_view", "write_cell_page"]
 
-_MOST_ROWS = 30  # a plot with more rows than this shows the cases that differ most
+_ALL_ROWS = 60  # a plot shows so many rows, each as it is
+_MOST_ROWS = 30  # of more, it shows those that differ most
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ def cell_view(cell: Cell) -> dict[str, Any]:
     gain, metric = cell.gain, cell.metric
     unit = unit_text(metric) if metric else ""
     known = gain.value is not None
+    digits = decimals(metric)
     detail = (
-        f"paired per case; 95 % interval {signed(gain.low)} to {signed(gain.high)}; "
-        f"better in {gain.better}, worse in {gain.worse} of {plural(gain.cases, 'case')}"
+        f"paired per case; 95 % interval {signed(gain.low, digits)} to {signed(gain.high, digits)} "
+        f"({interval_kind(gain)}); better in {gain.better}, worse in {gain.worse} of {plural(gain.cases, 'case')}"
     )
     return {
         "sides": sides,
-        "gain_value": f"{signed(gain.value)}{unit}" if known else None,
+        "gain_value": f"{signed(gain.value, digits)}{unit}" if known else None,
         "gain_detail": detail if known else "",
     }
 
@@ -89,12 +91,12 @@ def cell_card(cell: Cell) -> dict[str, Any]:
 
 def class_plot(cell: Cell, ident: str) -> Plot | None:
     """Draw the twins class by class."""
-    return _twin_plot(cell, ident, "Class by class", "class", [side.classes for side in _twins(cell)], limit=_MOST_ROWS)
+    return _twin_plot(cell, ident, "Class by class", "class", [side.classes for side in _twins(cell)])
 
 
 def case_plot(cell: Cell, ident: str) -> Plot | None:
     """Draw the twins case by case."""
-    return _twin_plot(cell, ident, "Case by case", "case", [side.scores for side in _twins(cell)], limit=_MOST_ROWS)
+    return _twin_plot(cell, ident, "Case by case", "case", [side.scores for side in _twins(cell)])
 
 
 def _twins(cell: Cell) -> list[Any]:
@@ -102,23 +104,33 @@ def _twins(cell: Cell) -> list[Any]:
     return [scratch, pretrained] if pretrained and scratch else []
 
 
-def _twin_plot(cell: Cell, ident: str, title: str, kind: str, sides: list[dict[str, float]], limit: int) -> Plot | None:
+def _twin_plot(cell: Cell, ident: str, title: str, kind: str, sides: list[dict[str, float]]) -> Plot | None:
     metric = cell.metric
     if len(sides) != 2 or metric is None:
         return None
     scratch, pretrained = sides
     pairs = [plots.Pair(name, scratch[name], pretrained[name]) for name in scratch if name in pretrained]
-    rows = [(p.name, number(p.scratch), number(p.pretrained), signed(p.pretrained - p.scratch)) for p in pairs]
+    rows = _pair_rows(pairs, decimals(metric))
     lead = "Open rings: from scratch. Filled dots: pretrained. The number at the right is pretrained minus scratch."
-    if len(pairs) > limit:
-        pairs = sorted(pairs, key=lambda p: -abs(p.pretrained - p.scratch))[:limit]
-        lead += f" The {limit} rows that differ most, of {len(rows)}."
+    if len(pairs) > _ALL_ROWS:
+        pairs = sorted(pairs, key=lambda p: -abs(p.pretrained - p.scratch))[:_MOST_ROWS]
+        lead += f" The {_MOST_ROWS} rows that differ most, of {len(rows)}."
+    elif kind == "case":
+        pairs = sorted(pairs, key=lambda p: p.scratch - p.pretrained)
+        lead += f" {plural(len(rows), 'case')}, the largest rise first."
     name = f"{metric_name(metric.id)}{unit_text(metric)}"
     svg = plots.dumbbells(pairs, name, ident, share=metric.unit == "fraction")
     if svg is None:
         return None
     caption = f"{name} per {kind}, twins side by side: ring from scratch, dot pretrained."
     return Plot(title, lead, svg, caption, [kind, "from scratch", "pretrained", "difference"], rows)
+
+
+def _pair_rows(pairs: Sequence[plots.Pair], digits: int) -> list[tuple[str, ...]]:
+    return [
+        (p.name, number(p.scratch, digits), number(p.pretrained, digits), signed(p.pretrained - p.scratch, digits))
+        for p in pairs
+    ]
 
 
 def seed_plot(cell: Cell, ident: str) -> Plot | None:
@@ -137,11 +149,12 @@ def seed_plot(cell: Cell, ident: str) -> Plot | None:
         return None
     name = f"{metric_name(cell.metric.id)}{unit_text(cell.metric)}"
     svg = plots.dumbbells(pairs, name, ident, share=cell.metric.unit == "fraction")
-    rows = [(p.name, number(p.scratch), number(p.pretrained), signed(p.pretrained - p.scratch)) for p in pairs]
+    rows = _pair_rows(pairs, decimals(cell.metric))
     if svg is None:
         return None
     return Plot(
-        "Seed by seed", "How much of the difference is the luck of training.", svg, f"{name} per seed.",
+        "Seed by seed", "How much of the difference is the luck of training.", svg,
+        f"{name} per seed: ring from scratch, dot pretrained.",
         ["seed", "from scratch", "pretrained", "difference"], rows,
     )  # fmt: skip
 
@@ -159,7 +172,8 @@ def curve_plot(cell: Cell, curves: dict[str, list[tuple[float, float]]], ident: 
     for line in lines:
         for step, value in line.points[:: max(1, len(line.points) // 20)]:
             rows.append((f"{line.name}, step {step:.0f}", number(value, 4)))
-    lead = "Both twins on one axis; the first seed of each." if len(cell.sides) > 1 else "The first seed."
+    seeds = " and ".join(dict.fromkeys(f"{side.runs[0].seed}" for side in cell.sides))
+    lead = f"Both twins on one axis, seed {seeds}." if len(cell.sides) > 1 else f"Seed {seeds}."
     return Plot("Learning curves", lead, svg, "Training loss against step.", ["start and step", "loss"], rows)
 
 

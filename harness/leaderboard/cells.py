@@ -5,6 +5,7 @@ The rule of the gain is `harness.scoring.gain`; here is who is paired with whom,
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from harness.leaderboard.text import number, plural, signed
 from harness.leaderboard.words import GAINS, Word, word
 from harness.scoring.gain import gain_verdict
 
-__all__ = ["Cell", "Gain", "Side", "figures", "floors_of", "gain", "group"]
+__all__ = ["Cell", "Gain", "Side", "decimals", "figures", "floors_of", "gain", "group", "interval_kind"]
 
 _FEWEST_CASES: Final = 2
 _FEW_CASES: Final = 20  # below this many, sets of cases cannot tell two good methods apart (see the method page)
@@ -78,6 +79,12 @@ class Side:
         """Mean over seeds of the first metric."""
         values = [run.metric.value for run in self.runs if run.metric and run.metric.value is not None]
         return sum(values) / len(values) if values else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds of the first metric; None for one seed."""
+        values = [run.metric.value for run in self.runs if run.metric and run.metric.value is not None]
+        return statistics.stdev(values) if len(values) > 1 else None
 
     @cached_property
     def classes(self) -> dict[str, float]:
@@ -231,8 +238,10 @@ def _sentence(gain: Gain, metric: Headline | None, pretrained: Side | None, scra
     if gain.state == "undecided":
         return f"Only {plural(gain.cases, 'case has', 'cases have')} a value in both twins: too few to compare."
     unit = unit_text(metric) if metric else ""
+    digits = decimals(metric)
     numbers = (
-        f"{signed(gain.value)}{unit} in {what} (95 % interval {signed(gain.low)} to {signed(gain.high)}; "
+        f"{signed(gain.value, digits)}{unit} in {what} "
+        f"(95 % interval {signed(gain.low, digits)} to {signed(gain.high, digits)}; "
         f"{plural(gain.cases, 'test case')}, {plural(gain.seeds, 'seed')})"
     )
     said = {
@@ -255,8 +264,24 @@ def figures(side: Side) -> tuple[str, str]:
     """Return the headline value of a side and the line of detail below it."""
     metric = side.runs[0].metric
     assert metric is not None  # group keeps only runs with a metric
-    interval = ""
+    digits, interval = decimals(metric), ""
     if len(side.runs) == 1 and metric.ci95 is not None:
-        interval = f"; 95 % over cases {number(metric.ci95[0])} to {number(metric.ci95[1])}"
+        interval = f"; 95 % over cases {number(metric.ci95[0], digits)} to {number(metric.ci95[1], digits)}"
+    elif side.spread is not None:
+        interval = f"; sd over seeds {number(side.spread, digits)}"
     what = f"{metric_name(metric.id)}, mean of {plural(metric.n_cases, 'test case')}"
-    return f"{number(side.mean)}{unit_text(metric)}", f"{what}, {plural(len(side.runs), 'seed')}{interval}"
+    return f"{number(side.mean, digits)}{unit_text(metric)}", f"{what}, {plural(len(side.runs), 'seed')}{interval}"
+
+
+def decimals(metric: Headline | None) -> int:
+    """Return how many decimals twins are written with: gains of shares are often smaller than a hundredth."""
+    return 4 if metric is not None and metric.unit == "fraction" else 3
+
+
+def interval_kind(gain: Gain) -> str:
+    """Say what the interval of a gain was drawn over.
+
+    >>> interval_kind(Gain("loss", seeds=3))
+    'bootstrap over seeds, then cases'
+    """
+    return "bootstrap over seeds, then cases" if gain.seeds > 1 else "bootstrap over cases"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.leaderboard.plots import horizontal_grid, rows_frame
+from harness.leaderboard.plots import horizontal_grid, left_room, rows_frame, rows_middle
 from harness.leaderboard.svg import Scale, figure, path, tag
 from harness.leaderboard.text import clean, plural
 
@@ -65,8 +65,12 @@ def effects(points: Sequence[Effect], x_name: str, y_name: str, ident: str) -> M
         return None
     values = [v for p in held for v in (p.value, p.low, p.high, 0.0) if v is not None]
     x, marks = _log_scale([p.x for p in held])
-    y = Scale(min(values) * 1.1, max(values) * 1.1, _HEIGHT - 40, 14)
-    body = [*horizontal_grid(y, _LEFT, x.stop), *_log_axis(x, marks, x_name, percent=True)]
+    y = Scale(min(values) * 1.1, max(values) * 1.1, _HEIGHT - 40, 28)
+    body = [
+        tag("text", y_name, x=0, y=11, class_="tick"),
+        *horizontal_grid(y, _LEFT, x.stop),
+        *_log_axis(x, marks, x_name, percent=True),
+    ]
     body.append(tag("path", d=path([(_LEFT, y(0)), (x.stop, y(0))]), class_="zero"))
     body.append(tag("path", d=path([(x(math.log10(p.x)), y(p.value)) for p in held]), class_="line tone-a"))
     for p in held:
@@ -87,8 +91,12 @@ def scatter(points: Sequence[Dot], x_name: str, y_name: str, ident: str) -> Mark
     x, marks = _log_scale([p.x for p in held])
     values = [p.y for p in held]
     spread = (max(values) - min(values)) * 0.08 or 0.05
-    y = Scale(min(values) - spread, max(values) + spread, _HEIGHT - 40, 14)
-    body = [*horizontal_grid(y, _LEFT, x.stop), *_log_axis(x, marks, x_name, percent=False)]
+    y = Scale(min(values) - spread, max(values) + spread, _HEIGHT - 40, 28)
+    body = [
+        tag("text", y_name, x=0, y=11, class_="tick"),
+        *horizontal_grid(y, _LEFT, x.stop),
+        *_log_axis(x, marks, x_name, percent=False),
+    ]
     for p in held:
         kind = "dot tone-a" if p.tone == "a" else "ring tone-b"
         body.append(tag("circle", cx=x(math.log10(p.x)), cy=y(p.y), r=5, class_=kind))
@@ -100,19 +108,22 @@ def ranks(places: Sequence[Place], ident: str) -> Markup | None:
     """Draw the rank of each method as a square on its interval, tier by tier; 1 is best and stands left."""
     if len(places) < 2:
         return None
-    x = Scale(1.0, float(len(places)), 226, _WIDTH - 58)
+    names = [place.name for place in places]
+    tiers = [place.tier for place in places]
+    x = Scale(1.0, float(len(places)), left_room(names), _WIDTH - 92)
     whole = [float(place) for place in range(1, len(places) + 1, max(1, len(places) // 6))]
-    body, height = rows_frame([place.name for place in places], x, "rank", marks=whole)
+    body, height = rows_frame(names, x, "rank, 1 is best", marks=whole)
     for i, place in enumerate(places):
-        y = 12 + 25.0 * (i + 0.5)
+        y = rows_middle(i, len(places))
         body.append(tag("path", d=path([(x(place.low), y), (x(place.high), y)]), class_="interval"))
         body += [
             tag("path", d=path([(x(v), y - 5), (x(v), y + 5)]), class_="interval") for v in (place.low, place.high)
         ]
         body.append(tag("rect", x=x(place.rank) - 5, y=y - 5, width=10, height=10, class_="estimate"))
-        body.append(tag("text", f"tier {place.tier}", x=_WIDTH - 4, y=y + 4, class_="tick end"))
-    names = ", ".join(clean(place.name, 40) for place in places)
-    return figure(_WIDTH, height, f"Ranks with 95 % intervals over the cases, best tier first: {names}", body, ident)
+        tied = ", tied" if tiers.count(place.tier) > 1 else ""
+        body.append(tag("text", f"tier {place.tier}{tied}", x=_WIDTH - 82, y=y + 4, class_="tick"))
+    said = ", ".join(clean(name, 40) for name in names)
+    return figure(_WIDTH, height, f"Ranks with 95 % intervals over the cases, best tier first: {said}", body, ident)
 
 
 def _log_scale(values: Sequence[float]) -> tuple[Scale, list[float]]:

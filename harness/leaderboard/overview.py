@@ -17,12 +17,14 @@ from harness.leaderboard.ledger import Line
 from harness.leaderboard.render import render
 from harness.leaderboard.summary import RunSummary, metric_name
 from harness.leaderboard.text import number, plural, signed
+from harness.leaderboard.words import EVIDENCE, word
 from harness.scoring.ranking import rank_methods
 
-__all__ = ["cost_plots", "fraction_plots", "ledger_forest", "rank_plots", "write_overview"]
+__all__ = ["cost_plots", "fraction_plots", "gain_forests", "ledger_forest", "rank_plots", "write_overview"]
 
 _MOST: Final = 6  # plots of a kind; a page of hundreds says less
 _MOST_ROWS: Final = 40
+_MOST_NUMBERS: Final = 200
 _MOST_METHODS: Final = 12  # every pair is tested, and nobody reads more ranks than that
 _FEWEST_CASES: Final = 20  # on fewer, ranks are luck: the best of eleven comes first in four draws of ten with six
 
@@ -41,13 +43,84 @@ def write_overview(
     """Write ``plots.html``."""
     ranked, unranked = rank_plots(cells)
     sections = [
-        ("Reproduced minus reported", "Claims that a run speaks to.", ledger_forest(ledger)),
-        ("Gain against share of labels", "Cells that differ in the share of labels alone.", fraction_plots(cells)),
-        ("Score against GPU-hours", "Runs whose GPU time was measured.", cost_plots(runs)),
-        ("Ranks", "Starts that were scored on the same cases of one split.", ranked),
+        ("gains", "Gain of pretraining", "both twins of a cell, with a seed in common.", gain_forests(cells)),
+        (
+            "claims",
+            "Reproduced minus reported",
+            "a claim and a run whose protocols may be compared.",
+            ledger_forest(ledger),
+        ),
+        (
+            "labels",
+            "Gain against share of labels",
+            "cells that differ in the share of labels alone.",
+            fraction_plots(cells),
+        ),
+        ("cost", "Score against GPU-hours", "two runs at least whose GPU time was measured.", cost_plots(runs)),
+        ("ranks", "Ranks", f"starts scored on the same {_FEWEST_CASES} cases or more of one split.", ranked),
     ]
     page = render("plots.html", depth=0, section="plots", counts=counts, sections=sections, unranked=unranked)
     put(folder / "plots.html", page)
+
+
+def gain_forests(cells: Iterable[Cell]) -> list[Panel]:
+    """Draw the gain of every pair of twins with its interval, one plot per metric that is a share."""
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        known = cell.gain.value is not None and cell.gain.low is not None and cell.gain.high is not None
+        if known and cell.metric and cell.metric.unit == "fraction":
+            groups[cell.metric.id].append(cell)
+    panels: list[Panel] = []
+    for metric_id, group in sorted(groups.items()):
+        held = sorted(group, key=lambda cell: (cell.first.dataset, cell.first.model, cell.key))
+        shown = sorted(held, key=lambda cell: -abs(cell.gain.value or 0.0))[:_MOST_ROWS]
+        shown = [cell for cell in held if cell in shown] if len(held) > _MOST_ROWS else held
+        name = metric_name(metric_id)
+        data = sorted({cell.first.dataset for cell in held})
+        rows = [
+            plots.Estimate(_what(cell, data), cell.gain.value or 0.0, cell.gain.low or 0.0, cell.gain.high or 0.0)
+            for cell in shown
+        ]
+        svg = plots.forest(rows, f"{name}, pretrained minus scratch", f"gain{len(panels)}")
+        assert svg is not None  # a group is never empty
+        lead = (
+            "Right of the line at zero pretraining helped, left of it the twin from scratch was better. 95 % bootstrap "
+            "intervals: over seeds first and cases then, or over cases alone where there is one seed."
+        )
+        if len(shown) < len(held):
+            lead += f" The {len(shown)} that are largest, of {len(held)}."
+        table = [
+            (
+                f"{_what(cell, ())}, {cell.first.protocol}, {cell.key}",
+                *(signed(value, 4) for value in (cell.gain.value, cell.gain.low, cell.gain.high)),
+                str(cell.gain.cases), str(cell.gain.seeds), cell.word.label,
+                ", ".join(word(EVIDENCE, mark).label for mark in cell.evidence) or "none",
+            )
+            for cell in held[:_MOST_NUMBERS]
+        ]  # fmt: skip
+        heads = ["twins", "gain", "low", "high", "cases", "seeds", "verdict", "marks"]
+        caption = f"Gain in {name} of each pair of twins, with its 95 % interval."
+        panels.append(
+            Panel(
+                Plot(
+                    f"{name} on {data[0] if len(data) == 1 else plural(len(data), 'data set')}",
+                    lead,
+                    svg,
+                    caption,
+                    heads,
+                    table,
+                ),
+                _marks(held),
+            )
+        )
+    return panels[:_MOST]
+
+
+def _what(cell: Cell, data: Sequence[str]) -> str:
+    """Name the twins by their model, and by their data set unless all rows of ``data`` share it."""
+    share = cell.first.label_fraction
+    where = "" if list(data) == [cell.first.dataset] else f", {cell.first.dataset}"
+    return f"{cell.first.model}{where}" + ("" if share in (None, 1.0) else f", {share:.0%} of labels")
 
 
 def ledger_forest(ledger: Iterable[Line]) -> list[Panel]:
@@ -196,7 +269,17 @@ def _rank_panel(
         (one.method, str(one.tier), f"{one.rank:g}", f"{one.low:g} to {one.high:g}", number(one.mean)) for one in found
     ]
     heads = ["start", "tier", "rank", "95 %", "mean"]
-    return Panel(Plot(where, lead, svg, "Ranks with intervals; equal tiers are ties.", heads, rows), evidence)
+    return Panel(
+        Plot(
+            where,
+            lead,
+            svg,
+            "Rank (square) with its 95 % interval over draws of the cases (bar); starts of one tier are tied.",
+            heads,
+            rows,
+        ),
+        evidence,
+    )
 
 
 def _named(group: Sequence[tuple[Cell, Side]]) -> dict[str, dict[str, float]]:

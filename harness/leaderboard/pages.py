@@ -11,9 +11,9 @@ from typing import Any
 from harness.cards.claim import Claim
 from harness.cards.library import claims, index
 from harness.leaderboard.catalogue import write_catalogue
-from harness.leaderboard.cellpage import cell_card
 from harness.leaderboard.cells import Cell
 from harness.leaderboard.folder import MARKER, put
+from harness.leaderboard.frontpage import stories
 from harness.leaderboard.gather import Broken, Found, find
 from harness.leaderboard.ledger import Facet, Line, facets, lines, siblings
 from harness.leaderboard.ledgerjson import catalogue_json
@@ -128,6 +128,8 @@ def _write_front(
 ) -> None:
     runs = published.runs
     compared = sum(line.standing.unknown is not None for line in ledger)
+    twins = sum(cell.gain.value is not None for cell in cells)
+    told = stories(_newest(cells), _CELLS_ON_FRONT)
     models, datasets = len({line.claim.model for line in ledger}), len({line.claim.dataset for line in ledger})
     page = render(
         "front.html",
@@ -136,12 +138,12 @@ def _write_front(
         counts=board.counts,
         tally=[
             (f"{len(ledger):,}", "claims", "#claims"),
-            (f"{compared:,}", "compared with a run", "#claims"),
+            (f"{compared:,}", "claims compared with a run", "#claims"),
             (f"{len(runs):,}", "runs with a record", "runs.html"),
-            (f"{len(cells):,}", "cells", "#here"),
+            (f"{twins:,}", "pairs of twins" if twins != 1 else "pair of twins", "#here"),
         ],
-        cells=[cell_card(cell) for cell in _newest(cells)[:_CELLS_ON_FRONT]],
-        more_cells=max(0, len(cells) - _CELLS_ON_FRONT),
+        stories=told,
+        more_cells=len(cells) > sum(len(story.cards) + len(story.starts) for story in told),
         pretrainings=[run for run in runs if run.kind == "pretrain" and run.status == "complete"][:20],
         failures=[run for run in runs if run.status != "complete" or run.standing][:50],
         unfinished=board.broken[:50],

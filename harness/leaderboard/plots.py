@@ -24,14 +24,21 @@ __all__ = [
     "fitting",
     "forest",
     "horizontal_grid",
+    "left_room",
     "rows_frame",
+    "rows_middle",
     "strips",
 ]
 
 _WIDTH = 480.0
-_LEFT = 136.0  # room for row names
+_LEFT = (72.0, 250.0)  # least and most room for row names
+_SIGN = 7.6  # what a sign takes at the size of a label, on average
 _RIGHT = 58.0  # room for the number at the end of a row
-_ROW = 25.0
+_ROW, _TIGHT_ROW = 25.0, 18.0
+_MANY_ROWS = 16  # so many stand tighter, or one plot would fill two screens
+_TICK = 64.0  # room for a tick label and the gap to the next
+_FOOT = 48.0  # room for tick labels and the name of the axis below them
+_LEAST_SPAN = 0.05  # of an axis of shares: a difference of 0.001 must not look like a gulf
 _BUCKETS = 200  # a curve of any length is drawn with at most this many points
 
 
@@ -88,8 +95,10 @@ def curves(lines: Sequence[Curve], what: str, ident: str, height: float = 240) -
     high = max(row[3] for _, rows in kept for row in rows)
     low = 0.0 if 0 <= low < 0.4 * high else low
     x = Scale(min(rows[0][0] for _, rows in kept), max(rows[-1][0] for _, rows in kept), 46, _WIDTH - 82)
-    y = Scale(low, high, height - 34, 14)
-    body = [*horizontal_grid(y, 46, _WIDTH - 82), *_x_axis(x, height - 34, "step")]
+    bottom = height - _FOOT
+    y = Scale(low, high, bottom, 28)
+    body = [*horizontal_grid(y, 46, _WIDTH - 82), *_x_axis(x, bottom, "step")]
+    body.append(tag("text", what, x=0, y=11, class_="tick"))
     ends: list[tuple[float, str, str]] = []
     for line, rows in kept:
         if all(bottom == top for _, _, bottom, top in rows):
@@ -100,7 +109,7 @@ def curves(lines: Sequence[Curve], what: str, ident: str, height: float = 240) -
     for line, rows in kept:
         body.append(tag("path", d=path([(x(s), y(m)) for s, m, _, _ in rows]), class_=f"line {_tone(line)}"))
         ends.append((y(rows[-1][1]), line.name, _tone(line)))
-    body += _end_labels(ends, _WIDTH - 76, 14, height - 34)
+    body += _end_labels(ends, _WIDTH - 76, 28, bottom)
     names = ", ".join(clean(line.name, 60) for line, _ in kept)
     return figure(_WIDTH, height, f"{what} against training step: {names}", body, ident)
 
@@ -147,7 +156,7 @@ def _x_axis(x: Scale, bottom: float, name: str) -> list[Markup]:
     digits = _digits(marks)
     shapes = [tag("path", d=path([(x.start, bottom), (x.stop, bottom)]), class_="axis")]
     shapes += [tag("text", number(mark, digits), x=x(mark), y=bottom + 18, class_="tick middle") for mark in marks]
-    shapes.append(tag("text", name, x=x.stop + 6, y=bottom + 18, class_="tick"))
+    shapes.append(tag("text", name, x=x.stop, y=bottom + 36, class_="tick end"))
     return shapes
 
 
@@ -160,18 +169,36 @@ def rows_frame(
     names: Sequence[str], x: Scale, axis: str, *, marks: Sequence[float] | None = None
 ) -> tuple[list[Markup], float]:
     """Draw row names, a faint line per row and the x axis; returns the shapes and the height."""
-    bottom = 12 + _ROW * len(names)
-    marks = ticks(x.low, x.high) if marks is None else marks
-    room = int((x.start - 16) / 7.6)  # what a sign takes at the size of a label, on average
+    row = _row(len(names))
+    bottom = 12 + row * len(names)
+    wanted = max(2, int((x.stop - x.start) / _TICK))
+    marks = ticks(x.low, x.high, wanted) if marks is None else marks
+    room = int((x.start - 16) / _SIGN)
     body = [tag("path", d=path([(x(m), 8), (x(m), bottom)]), class_="grid") for m in marks]
     for i, name in enumerate(names):
-        y = 12 + _ROW * (i + 0.5)
+        y = rows_middle(i, len(names))
         body.append(tag("text", fitting(name, room), x=x.start - 12, y=y + 4, class_="label end"))
         body.append(tag("path", d=path([(x.start, y), (x.stop, y)]), class_="row"))
     digits = _digits(marks)
     body += [tag("text", number(m, digits), x=x(m), y=bottom + 18, class_="tick middle") for m in marks]
     body.append(tag("text", axis, x=x.stop, y=bottom + 36, class_="tick end"))
     return body, bottom + 44
+
+
+def _row(count: int) -> float:
+    """Return the height of a row where there are ``count`` of them."""
+    return _ROW if count <= _MANY_ROWS else _TIGHT_ROW
+
+
+def rows_middle(place: int, count: int) -> float:
+    """Return the y of the row at ``place`` of ``count`` rows."""
+    return 12 + _row(count) * (place + 0.5)
+
+
+def left_room(names: Sequence[str]) -> float:
+    """Return where the axis starts, so that the longest name fits, or nearly."""
+    longest = max((len(name) for name in names), default=0)
+    return min(max(longest * _SIGN + 20, _LEFT[0]), _LEFT[1])
 
 
 def fitting(name: str, room: int) -> str:
@@ -188,10 +215,11 @@ def fitting(name: str, room: int) -> str:
 
 
 def _range(values: Sequence[float], *, share: bool) -> tuple[float, float]:
-    """Return the axis range: 0 to 1 for shares that need it, else from 0 or a round value below the lowest."""
+    """Return the range of an axis of points: shares over what they span, everything else from 0."""
     low, high = min(values), max(values)
     if share:
-        return (0.0, 1.0) if low < 0.5 else (0.5, 1.0)
+        pad = max(0.06 * (high - low), (_LEAST_SPAN - (high - low)) / 2, 0.002)
+        return max(0.0, low - pad), min(1.0, high + pad)
     return min(0.0, low), high * 1.05 or 1.0
 
 
@@ -212,14 +240,23 @@ def dumbbells(pairs: Sequence[Pair], metric: str, ident: str, *, share: bool) ->
     if not pairs:
         return None
     low, high = _range([v for pair in pairs for v in (pair.scratch, pair.pretrained)], share=share)
-    x = Scale(low, high, _LEFT, _WIDTH - _RIGHT)
-    body, height = rows_frame([pair.name for pair in pairs], x, metric)
+    names = [pair.name for pair in pairs]
+    x = Scale(low, high, left_room(names), _WIDTH - _RIGHT)
+    body, height = rows_frame(names, x, metric)
     for i, pair in enumerate(pairs):
-        y = 12 + _ROW * (i + 0.5)
+        y = rows_middle(i, len(pairs))
         body.append(tag("path", d=path([(x(pair.scratch), y), (x(pair.pretrained), y)]), class_="link"))
         body.append(tag("circle", cx=x(pair.scratch), cy=y, r=5, class_="ring tone-b"))
         body.append(tag("circle", cx=x(pair.pretrained), cy=y, r=5, class_="dot tone-a"))
-        body.append(tag("text", signed(pair.pretrained - pair.scratch), x=_WIDTH - 4, y=y + 4, class_="tick end"))
+        body.append(
+            tag(
+                "text",
+                signed(pair.pretrained - pair.scratch, 4 if share else 3),
+                x=_WIDTH - 4,
+                y=y + 4,
+                class_="tick end",
+            )
+        )
     title = f"{metric} of {plural(len(pairs), 'row')}: from scratch (ring) and pretrained (dot), with the difference"
     return figure(_WIDTH, height, title, body, ident)
 
@@ -230,10 +267,11 @@ def strips(rows: Sequence[Strip], metric: str, ident: str, *, share: bool) -> Ma
     if not values:
         return None
     low, high = _range(values, share=share)
-    x = Scale(low, high, _LEFT, _WIDTH - _RIGHT)
-    body, height = rows_frame([row.name for row in rows], x, metric)
+    names = [row.name for row in rows]
+    x = Scale(low, high, left_room(names), _WIDTH - _RIGHT)
+    body, height = rows_frame(names, x, metric)
     for i, row in enumerate(rows):
-        y = 12 + _ROW * (i + 0.5)
+        y = rows_middle(i, len(rows))
         # Strokes without length and with round ends are dots: one element however many cases there are.
         dots = "".join([f"M{x(value):.1f} {y:.1f}h0" for value in row.values])
         body.append(tag("path", d=dots, class_="dots tone-a"))
@@ -249,15 +287,16 @@ def forest(rows: Sequence[Estimate], axis: str, ident: str) -> Markup | None:
     if not rows:
         return None
     reach = max(max(abs(row.low), abs(row.high), abs(row.value)) for row in rows) * 1.15 or 1.0
-    x = Scale(-reach, reach, _LEFT, _WIDTH - _RIGHT)
-    body, height = rows_frame([row.name for row in rows], x, axis)
-    body.append(tag("path", d=path([(x(0), 4), (x(0), 12 + _ROW * len(rows))]), class_="zero"))
+    names = [row.name for row in rows]
+    x = Scale(-reach, reach, left_room(names), _WIDTH - _RIGHT)
+    body, height = rows_frame(names, x, axis)
+    body.append(tag("path", d=path([(x(0), 4), (x(0), height - 44)]), class_="zero"))
     for i, row in enumerate(rows):
-        y = 12 + _ROW * (i + 0.5)
+        y = rows_middle(i, len(rows))
         body.append(tag("path", d=path([(x(row.low), y), (x(row.high), y)]), class_="interval"))
         body += [
             tag("path", d=path([(x(edge), y - 5), (x(edge), y + 5)]), class_="interval") for edge in (row.low, row.high)
         ]
         body.append(tag("rect", x=x(row.value) - 5, y=y - 5, width=10, height=10, class_="estimate"))
-        body.append(tag("text", signed(row.value), x=_WIDTH - 4, y=y + 4, class_="tick end"))
+        body.append(tag("text", signed(row.value, 4), x=_WIDTH - 4, y=y + 4, class_="tick end"))
     return figure(_WIDTH, height, f"{axis}: estimate and 95 % interval of {plural(len(rows), 'row')}", body, ident)

@@ -11,8 +11,10 @@ import jinja2
 from markupsafe import Markup
 
 from harness import __version__
+from harness.leaderboard.cells import decimals
 from harness.leaderboard.ledger import printed
 from harness.leaderboard.metricpage import examples
+from harness.leaderboard.summary import metric_name
 from harness.leaderboard.text import clean, escaped, number, safe_url, signed
 from harness.leaderboard.words import EVIDENCE, Word, word
 
@@ -40,10 +42,10 @@ NAVIGATION: Final = (
 
 
 def evidence_title(evidence: list[str]) -> str:
-    """Name the marks of a result in a few words, demo weights first.
+    """Name the marks of a result in a few words, those of the weights first.
 
     >>> evidence_title(["bundled_sample", "self_pretrained"])
-    'demo weights, bundled sample'
+    'self-pretrained weights, bundled sample'
     """
     known = [
         key for key in ("self_pretrained", "stand_in_weights", "synthetic_data", "bundled_sample") if key in evidence
@@ -92,6 +94,8 @@ def _environment() -> jinja2.Environment:
         version=__version__,
         navigation=NAVIGATION,
         number=number,
+        decimals=decimals,
+        metric_name=metric_name,
         signed=signed,
         printed=printed,
         examples=examples,

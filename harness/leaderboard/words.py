@@ -48,7 +48,7 @@ VERDICTS: Final[dict[str, Word]] = {
 GAINS: Final[dict[str, Word]] = {
     "gain_confirmed": Word("gain confirmed", "up", "good", "The interval of the paired difference lies above zero."),
     "no_gain_seen": Word("no gain seen", "half", "plain", "The interval of the paired difference contains zero."),
-    "loss": Word("loss", "down", "bad", "The interval of the paired difference lies below zero."),
+    "loss": Word("worse than scratch", "down", "bad", "The interval of the paired difference lies below zero."),
     "not_attempted": Word("gain not attempted", "ring", "mute", "No pair of twins under the same seed was run."),
     "no_twin": Word("no twin", "ring", "mute", "Only one of the two starts was run, or never with the same seed."),
     "floor": Word("floor", "down", "mute", "A rule that trains nothing: what every network here has to clear."),
@@ -84,7 +84,10 @@ EVIDENCE: Final[dict[str, Word]] = {
         "bundled sample", "alert", "warn", "The data are the small sample shipped with harness, not the benchmark."
     ),
     "self_pretrained": Word(
-        "demo weights", "alert", "warn", "The weights were pretrained here, briefly, and are not the published ones."
+        "self-pretrained weights",
+        "alert",
+        "warn",
+        "The weights were pretrained here, at a small scale, and are not the published ones.",
     ),
 }
 

@@ -50,7 +50,7 @@ def test_nothing_is_drawn_from_nothing(tmp_path):
     assert cost_plots([run(gpu_hours=0.0), run(gpu_hours=0.0, seed=1)]) == []
     assert ledger_forest([]) == []
     write_overview([], [], [], tmp_path, {"records": "0 records", "claims": "0 claims"})
-    assert (tmp_path / "plots.html").read_text(encoding="utf-8").count("Nothing to draw yet") == 4
+    assert (tmp_path / "plots.html").read_text(encoding="utf-8").count("Nothing to draw yet") == 5
 
 
 def test_gain_against_label_fraction_has_a_point_and_an_interval_per_share():

@@ -22,7 +22,7 @@ def test_dumbbells_place_values_and_escape_names():
     assert [float(r.get("cx")) < float(d.get("cx")) for r, d in zip(rings, dots, strict=True)] == [True, False]
     texts = [e.text for e in shapes(picture, "text")]
     assert "<script>&" in texts
-    assert "+0.250" in texts
+    assert "+0.2500" in texts
 
 
 def test_long_names_keep_both_ends_and_fit():
