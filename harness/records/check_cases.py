@@ -9,7 +9,7 @@ from harness.errors import UserError
 from harness.records.aggregate import aggregate, aggregate_columns
 from harness.records.columns import Layout
 from harness.records.opened import Opened
-from harness.records.predictions import lists, parse_predictions
+from harness.records.predictions import parse_predictions
 from harness.records.schema import ClassValue, Metric, Record
 from harness.records.verification import Finding, differ
 
@@ -69,14 +69,10 @@ def _failed(opened: Opened) -> list[str]:
 
 
 def _check_predictions(opened: Opened, cases: frozenset[str], failed: list[str]) -> Iterator[Finding]:
-    if "predictions.txt" not in opened.files:
-        return
-    text = opened.files["predictions.txt"].decode("utf-8", errors="replace")
-    of_cases = opened.columns.of_cases() if opened.columns is not None else None
-    if of_cases is not None and lists(text, *of_cases):
+    if "predictions.txt" not in opened.files or opened.predictions is not None:
         return
     try:
-        predicted = parse_predictions(text)
+        predicted = parse_predictions(opened.files["predictions.txt"].decode("utf-8", errors="replace"))
     except UserError as error:
         yield Finding(2, "error", "predictions.txt", str(error))
         return

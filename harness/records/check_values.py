@@ -53,6 +53,7 @@ def _doubtful(opened: Opened, checks: Mapping[str, _Values]) -> list[CaseRow]:
     return list(itertools.compress(opened.rows, np.repeat(right, opened.layout.n_metrics) == 0))
 
 
+@np.errstate(all="ignore")
 def _clearly_right(columns: Columns, checks: Mapping[str, _Values]) -> NDArray[np.bool_] | None:
     """Tell of each case and class whether both masks have voxels and nothing is wrong; None where that is not enough.
 
@@ -61,31 +62,28 @@ def _clearly_right(columns: Columns, checks: Mapping[str, _Values]) -> NDArray[n
     layout, masks = columns.layout, columns.masks
     if columns.of_row is not None or any(check.soft for check in checks.values()):
         return None
-    if any(None in column for column in masks[:8]):
-        return None
     per_case = layout.n_classes  # whose rows say the same of the scan and the prediction
     if any(column[place::per_case] != column[::per_case] for column in masks[5:] for place in range(1, per_case)):
         return None
-    if any(max(column) > _EXACT or min(column) < 0 for column in masks[:5]):
+    try:
+        numbers = np.array(masks[:8], dtype=np.float64)  # what is missing becomes NaN, which is never right
+    except OverflowError:
         return None
-    tp, fp, fn, n_ref, n_pred = (np.array(column, dtype=np.int64) for column in masks[:5])
-    x, y, z = (np.array(column, dtype=np.float64) for column in masks[5:8])
-    right: NDArray[np.bool_] = (
-        (tp + fn == n_ref) & (tp + fp == n_pred) & (n_ref > 0) & (n_pred > 0) & (x > 0) & (y > 0) & (z > 0)
-    )
+    tp, fp, fn, n_ref, n_pred, x, y, z = numbers
+    right: NDArray[np.bool_] = (tp + fn == n_ref) & (tp + fp == n_pred) & (numbers[:3] >= 0).all(axis=0)
+    right &= (numbers[3:5] <= _EXACT).all(axis=0) & (numbers[3:] > 0).all(axis=0)
     for name in layout.metrics:
         check, rows = checks.get(name), layout.of_metric(name)
         if check is None:
             continue
-        values, reasons = np.array(columns.values[rows], dtype=np.float64), columns.reasons[rows]  # null becomes NaN
+        values, reasons = np.array(columns.values[rows], dtype=np.float64), columns.reasons[rows]
         right &= values >= 0
         if check.bounded:
             right &= values <= 1
         if any(reasons):
             right &= np.array([reason is None for reason in reasons])
         if check.short in _COUNTED:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                right &= np.abs(values - check.from_counts(tp, fp, fn, x * y * z)) < _CLOSE
+            right &= np.abs(values - check.from_counts(tp, fp, fn, x * y * z)) < _CLOSE
     return right
 
 

@@ -10,7 +10,18 @@ from typing import Any
 from harness.files import canonical_json, sha256_hex
 from harness.records.schema import Record
 
-__all__ = ["Keys", "cell_key", "folds_key", "keys", "record_path", "result_id", "run_id", "sweep_key", "twin_key"]
+__all__ = [
+    "Keys",
+    "cell_key",
+    "folds_key",
+    "keys",
+    "record_path",
+    "result_id",
+    "run_id",
+    "run_id_of_text",
+    "sweep_key",
+    "twin_key",
+]
 
 Json = Mapping[str, Any]
 _NOT_IN_RUN_ID = ("run_id", "attestations")
@@ -31,6 +42,25 @@ def run_id(data: Json) -> str:
         The record as JSON data, of any schema version.
     """
     return _short({key: value for key, value in data.items() if key not in _NOT_IN_RUN_ID})
+
+
+def run_id_of_text(data: Json, text: str) -> str:
+    """Return the `run_id` of a record whose canonical bytes are known, which saves spelling most of it again.
+
+    Parameters
+    ----------
+    data : mapping
+        The record as JSON data.
+    text : str
+        `harness.files.canonical_json` of it.
+    """
+    start = "{" + canonical_json({"attestations": data["attestations"]})[1:-2] + ","
+    tail = canonical_json({key: value for key, value in data.items() if key > "run_id"})[1:]
+    end = canonical_json({"run_id": data["run_id"]})[1:-2] + "," + tail
+    # Keys are sorted, so these two stand at the start and before what is sorted behind them.
+    if text.startswith(start) and text.endswith("," + end):
+        return sha256_hex("{" + text[len(start) : len(text) - len(end)] + tail)[:_DIGITS]
+    return run_id(data)
 
 
 def result_id(data: Json) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from harness.files import canonical_json, sha256_hex
 from harness.records.cases import CaseRow, parse_cases
 from harness.records.columns import Columns, Layout, read_columns
 from harness.records.configuration import read_config
-from harness.records.identity import record_path, result_id, run_id
+from harness.records.identity import record_path, result_id, run_id, run_id_of_text
 from harness.records.migrations import migrate
+from harness.records.predictions import lists
 from harness.records.schema import Record, parse_record
 from harness.records.store import RECORD, read_json
 from harness.records.sums import FILE as SUMS
@@ -89,6 +91,13 @@ class Opened:
         cases, labels, names, metrics = zip(*[row[:4] for row in self.listed], strict=True) if self.listed else [()] * 4
         return Layout(cases, labels, names, metrics)
 
+    @functools.cached_property
+    def predictions(self) -> dict[str, str] | None:
+        """Case to hash of its predicted label map, where ``predictions.txt`` lists just those of the case file."""
+        of_cases = self.columns.of_cases() if self.columns is not None else None
+        text = self.files.get("predictions.txt", b"").decode("utf-8", errors="replace")
+        return dict(zip(*of_cases, strict=True)) if of_cases is not None and lists(text, *of_cases) else None
+
 
 def open_record(folder: Path) -> Opened:
     """Read a record's folder.
@@ -141,16 +150,18 @@ def _files(folder: Path) -> tuple[dict[str, bytes], list[Finding]]:
     """Read every file that belongs to a record; whatever else lies there is a finding."""
     files: dict[str, bytes] = {}
     faults: list[Finding] = []
-    for path in sorted(folder.iterdir()):
-        if path.name == "slices" and path.is_dir() and not path.is_symlink():
+    with os.scandir(folder) as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name == "slices" and entry.is_dir(follow_symlinks=False):
             continue
-        if path.name not in LARGEST or path.is_symlink() or not path.is_file():
-            faults.append(Finding(1, "error", path.name, "this is no part of a record; a record has no other files"))
-        elif path.stat().st_size > LARGEST[path.name]:
-            size = f"{path.stat().st_size:,} bytes, more than the {LARGEST[path.name]:,} allowed"
-            faults.append(Finding(11, "error", path.name, f"the file has {size}"))
-        elif path.name != RECORD:
-            files[path.name] = path.read_bytes()
+        if entry.name not in LARGEST or not entry.is_file(follow_symlinks=False):
+            faults.append(Finding(1, "error", entry.name, "this is no part of a record; a record has no other files"))
+        elif entry.stat().st_size > LARGEST[entry.name]:
+            size = f"{entry.stat().st_size:,} bytes, more than the {LARGEST[entry.name]:,} allowed"
+            faults.append(Finding(11, "error", entry.name, f"the file has {size}"))
+        elif entry.name != RECORD:
+            files[entry.name] = Path(entry.path).read_bytes()
     return files, faults
 
 
@@ -167,7 +178,7 @@ def check_bytes(opened: Opened) -> Iterator[Finding]:
             )
             yield Finding(1, "error", RECORD, message)
     for field, stated, computed in (
-        ("run_id", raw.get("run_id"), run_id(raw)),
+        ("run_id", raw.get("run_id"), run_id_of_text(raw, opened.text) if opened.canonical else run_id(raw)),
         ("result_id", raw.get("result_id"), result_id(raw) if current else raw.get("result_id")),
     ):
         if stated != computed:
@@ -178,7 +189,7 @@ def check_bytes(opened: Opened) -> Iterator[Finding]:
 
 def _check_place(opened: Opened) -> Iterator[Finding]:
     """Compare content and path where the folder is named like a run id: it lies in a results repository then."""
-    place = opened.folder.resolve()
+    place = Path(os.path.realpath(opened.folder))
     looks_like_id = len(place.name) == 16 and not set(place.name) - set("0123456789abcdef")
     expected = record_path(opened.record)
     if looks_like_id and not place.as_posix().endswith("/" + expected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -243,12 +244,20 @@ def null_fields(record: Record) -> Iterator[tuple[str, bool]]:
 
 
 def _walk(part: Part, prefix: str) -> Iterator[tuple[str, bool]]:
-    for name, field in type(part).model_fields.items():
-        value = getattr(part, name)
+    must = _must_be_reasoned(type(part))
+    for name, value in part.__dict__.items():
         if value is None:
-            yield prefix + name, any(isinstance(item, NeedsReason) for item in field.metadata)
+            yield prefix + name, must[name]
         elif isinstance(value, Part):
             yield from _walk(value, f"{prefix}{name}.")
+
+
+@functools.cache
+def _must_be_reasoned(part: type[Part]) -> dict[str, bool]:
+    """Say of every field of a part whether a null in it needs a reason."""
+    return {
+        name: any(isinstance(item, NeedsReason) for item in field.metadata) for name, field in part.model_fields.items()
+    }
 
 
 def parse_record(text: str, where: object) -> Record:
