@@ -77,7 +77,7 @@ class BrainSegFounder(Adapter):
         return SwinUNETR(in_channels=in_channels, out_channels=out_channels, **facts, **chosen)
 
     def recognise(self, source: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Read layout, depths, heads, widths and channels.
+        """Read layout, depths, heads, window, widths and channels.
 
         Raises
         ------
@@ -92,18 +92,22 @@ class BrainSegFounder(Adapter):
                 "normalised patch embedding, which is another network than the published ones. It is not supported."
             )
         blocks, heads = [0, 0, 0, 0], [0, 0, 0, 0]
+        windows: set[int] = set()
         for name, tensor in names.items():
             if found := _BLOCK.match(name):
                 stage = int(found[1]) - 1
                 blocks[stage] = max(blocks[stage], int(found[2]) + 1)
                 if name.endswith("relative_position_bias_table") and tensor.ndim == 2:
                     heads[stage] = tensor.shape[1]
+                    windows.add((round(tensor.shape[0] ** (1 / 3)) + 1) // 2)  # one row per offset, -6 to 6 thrice
         facts: dict[str, Any] = {}
         if all(blocks):
             facts["depths"] = blocks
             facts["layout"] = "segmentation" if any(name.startswith("decoder1.") for name in names) else "pretext"
         if all(heads):
             facts["num_heads"] = heads
+        if len(windows) == 1:
+            facts["window_size"] = windows.pop()
         stem, output = names.get(_STEM[0]), names.get("out.conv.conv.weight")
         if stem is not None and stem.ndim == 5:
             facts["feature_size"], facts["in_channels"] = stem.shape[:2]
@@ -119,7 +123,6 @@ class BrainSegFounder(Adapter):
         UserError
             A stored position index is not that of the window: the file belongs to another attention.
         """
-        del card
         state = network.state_dict()
         origins = published_names(source)
         fresh: dict[str, str] = {}
@@ -137,8 +140,9 @@ class BrainSegFounder(Adapter):
                 fresh[name] = "computed from the window"
             elif not _same(source[origins[name]], state[name]):
                 raise UserError(
-                    f"{origins[name]} in the file is not the position index of a window of 7 voxels. The file belongs "
-                    "to another attention, which does not compute the same."
+                    f"{origins[name]} in the file is not the position index of a window of "
+                    f"{card.architecture.get('window_size', 7)} voxels. The file belongs to another attention, which "
+                    "does not compute the same."
                 )
         wanted = {name: origin for name, origin in origins.items() if name in state}
         translation = rename(source, wanted, fresh, skipped)

@@ -25,7 +25,6 @@ DIVISOR = 32
 """Every side of the input is a multiple of it: a stem of stride 2 and four mergings."""
 
 _STAGES = 4
-_WINDOW = 7
 _CONTRASTIVE_WIDTH = 512
 
 
@@ -42,6 +41,9 @@ class SwinUNETR(_MonaiSwinUNETR):  # type: ignore[misc]  # MONAI has no types
         Transformer blocks of the four stages; the published are (2, 2, 2, 2), (2, 2, 6, 2) and (2, 2, 18, 2).
     num_heads : sequence of int
         Attention heads of the four stages.
+    window_size : int
+        Voxels on a side of the windows in which tokens attend to each other. A property of the weights; 7 in all that
+        are published. A window of 4 has a fifth of the voxels, and costs a small machine that much less.
     merging : {"legacy", "monai_1_5", "v2"}
         Order of patch merging. A property of the weights: everything published before MONAI 1.5 needs "legacy".
     drop_rate, attn_drop_rate, drop_path_rate : float
@@ -74,13 +76,14 @@ class SwinUNETR(_MonaiSwinUNETR):  # type: ignore[misc]  # MONAI has no types
         feature_size: int = 48,
         depths: Sequence[int] = (2, 2, 2, 2),
         num_heads: Sequence[int] = (3, 6, 12, 24),
+        window_size: int = 7,
         merging: Merging = "legacy",
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         gradient_checkpointing: bool = False,
     ) -> None:
-        _check_sizes(feature_size, depths, num_heads)
+        _check_sizes(feature_size, depths, num_heads, window_size)
         with _WithoutPositions():
             super().__init__(
                 in_channels=in_channels,
@@ -88,7 +91,7 @@ class SwinUNETR(_MonaiSwinUNETR):  # type: ignore[misc]  # MONAI has no types
                 feature_size=feature_size,
                 depths=tuple(depths),
                 num_heads=tuple(num_heads),
-                window_size=_WINDOW,
+                window_size=window_size,
                 drop_rate=drop_rate,
                 attn_drop_rate=attn_drop_rate,
                 dropout_path_rate=drop_path_rate,
@@ -99,7 +102,7 @@ class SwinUNETR(_MonaiSwinUNETR):  # type: ignore[misc]  # MONAI has no types
                 downsample=merging_layer(merging),
                 use_v2=False,
             )
-        _place_positions(self)
+        _place_positions(self, window_size)
         self.in_channels, self.merging = in_channels, merging
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,7 +133,9 @@ class SwinSSL(nn.Module):
     ----------
     in_channels : int
         Channels in, and out of the reconstruction; 1 (stage 1 as released), 2 or 4 (stage 2).
-    feature_size, depths, num_heads, merging, drop_rate, attn_drop_rate, drop_path_rate, gradient_checkpointing
+    feature_size, depths, num_heads, window_size, merging, drop_rate
+        As for :class:`SwinUNETR`.
+    attn_drop_rate, drop_path_rate, gradient_checkpointing
         As for :class:`SwinUNETR`.
 
     Raises
@@ -155,6 +160,7 @@ class SwinSSL(nn.Module):
         feature_size: int = 48,
         depths: Sequence[int] = (2, 2, 2, 2),
         num_heads: Sequence[int] = (3, 6, 12, 24),
+        window_size: int = 7,
         merging: Merging = "legacy",
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
@@ -162,13 +168,13 @@ class SwinSSL(nn.Module):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        _check_sizes(feature_size, depths, num_heads)
+        _check_sizes(feature_size, depths, num_heads, window_size)
         self.in_channels, self.merging = in_channels, merging
         with _WithoutPositions():
             self.swinViT = SwinTransformer(
                 in_chans=in_channels,
                 embed_dim=feature_size,
-                window_size=(_WINDOW,) * 3,
+                window_size=(window_size,) * 3,
                 patch_size=(2, 2, 2),
                 depths=tuple(depths),
                 num_heads=tuple(num_heads),
@@ -181,7 +187,7 @@ class SwinSSL(nn.Module):
                 downsample=merging_layer(merging),
                 use_v2=False,
             )
-        _place_positions(self)
+        _place_positions(self, window_size)
         width = 2**_STAGES * feature_size
         self.rotation_head = nn.Linear(width, 4)
         self.contrastive_head = nn.Linear(width, _CONTRASTIVE_WIDTH)
@@ -220,16 +226,16 @@ class _WithoutPositions(TorchFunctionMode):
         return func(*((1,) if func is torch.arange else args), **(kwargs or {}))
 
 
-def _place_positions(network: nn.Module) -> None:
+def _place_positions(network: nn.Module, window: int) -> None:
     """Give every attention the position index that MONAI computes, after it was computed once."""
-    along = torch.arange(_WINDOW, device="cpu")
-    offset = along[:, None] - along + _WINDOW - 1  # from 0, of one voxel to another on one axis
-    steps = 2 * _WINDOW - 1
+    along = torch.arange(window, device="cpu")
+    offset = along[:, None] - along + window - 1  # from 0, of one voxel to another on one axis
+    steps = 2 * window - 1
     pairs = (
         offset[:, None, None, :, None, None] * steps**2
         + offset[None, :, None, None, :, None] * steps
         + offset[None, None, :, None, None, :]
-    ).reshape(_WINDOW**3, _WINDOW**3)
+    ).reshape(window**3, window**3)
     for module in network.modules():
         if isinstance(module, WindowAttention):
             module.relative_position_index = pairs.to(module.relative_position_bias_table.device, copy=True)
@@ -239,7 +245,7 @@ def _name_hidden(hidden: list[Tensor]) -> dict[str, Tensor]:
     return {f"hidden{i}": value for i, value in enumerate(hidden)}
 
 
-def _check_sizes(feature_size: int, depths: Sequence[int], num_heads: Sequence[int]) -> None:
+def _check_sizes(feature_size: int, depths: Sequence[int], num_heads: Sequence[int], window: int) -> None:
     """Refuse sizes that would fail deep inside MONAI, or not fail at all."""
     if len(depths) != _STAGES or len(num_heads) != _STAGES:
         raise UserError(
@@ -248,6 +254,8 @@ def _check_sizes(feature_size: int, depths: Sequence[int], num_heads: Sequence[i
         )
     if feature_size % 12:
         raise UserError(f"feature_size {feature_size} is not a multiple of 12; the published sizes are 24, 48 and 96.")
+    if window < 2:
+        raise UserError(f"window_size {window} leaves a token nothing to attend to; the published size is 7.")
     for stage, heads in enumerate(num_heads):
         if (feature_size * 2**stage) % heads:
             raise UserError(

@@ -182,6 +182,19 @@ def test_a_position_index_of_another_attention_is_refused(tmp_path: Path) -> Non
         load(card, weights, tmp_path)
 
 
+def test_a_window_is_a_fact_of_the_card_and_of_the_file(tmp_path: Path) -> None:
+    other = narrow(PRETEXT)
+    card = other.model_copy(update={"architecture": other.architecture | {"window_size": 4}})
+    weights = forge(card)
+    built = load(card, weights, tmp_path)
+    assert report_of(built).encoder.value == 1.0
+    table = built.network.state_dict()["swinViT.layers1.0.blocks.0.attn.relative_position_bias_table"]
+    assert table.shape == (7**3, 1)
+    seven = other.model_copy(update={"architecture": other.architecture | {"window_size": 7}})
+    with pytest.raises(UserError, match=r"it holds \{'window_size': 4\}, the card says \{'window_size': 7\}"):
+        load(seven, weights, tmp_path)
+
+
 def test_a_file_without_position_indices_takes_the_architectures(tmp_path: Path) -> None:
     card = narrow(PRETEXT)
     weights = {name: tensor for name, tensor in forge(card).items() if not name.endswith("relative_position_index")}

@@ -24,12 +24,13 @@ def _eval(network: nn.Module, volume: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("merging", "name", "size"), [("v2", "mergingv2", (32, 64, 32)), ("monai_1_5", "merging", (64, 32, 32))]
+    ("merging", "name", "size", "window"),
+    [("v2", "mergingv2", (32, 64, 32), {}), ("monai_1_5", "merging", (64, 32, 32), {"window_size": 4})],
 )
-def test_equals_monais_own_network(merging: Merging, name: str, size: tuple[int, ...]) -> None:
+def test_equals_monais_own_network(merging: Merging, name: str, size: tuple[int, ...], window: dict) -> None:
     torch.manual_seed(0)
-    ours = SwinUNETR(merging=merging, **SMALL)
-    theirs = MonaiSwinUNETR(downsample=name, **SMALL)
+    ours = SwinUNETR(merging=merging, **SMALL, **window)
+    theirs = MonaiSwinUNETR(downsample=name, **SMALL, **window)
     indices = {key: value for key, value in theirs.state_dict().items() if key.endswith("relative_position_index")}
     assert len(indices) == 5  # one for each block
     assert all(torch.equal(ours.state_dict()[key], value) for key, value in indices.items())
@@ -153,6 +154,7 @@ def test_refuses_an_input_it_cannot_compute(kind: type[nn.Module], shape: tuple[
         ({"depths": (2, 2, 2)}, "4 stages"),
         ({"feature_size": 50}, "multiple of 12"),
         ({"num_heads": (5, 6, 12, 24)}, "5 heads do not divide"),
+        ({"window_size": 1}, "nothing to attend to"),
     ],
 )
 def test_refuses_sizes_that_do_not_fit(changes: dict, says: str) -> None:
