@@ -27,7 +27,7 @@ from harness.networks.swin_unetr import DIVISOR, SwinSSL
 from harness.pretraining.contrastive import grouped_nt_xent
 from harness.pretraining.corruption import RandBlockDrop, two_views
 from harness.pretraining.cubes import Cubes, CubeSampler
-from harness.pretraining.probe import labelled_cells, linear_probe, untrained
+from harness.pretraining.probe import labelled_cells, linear_probe, on_grid_of, untrained
 from harness.pretraining.randomness import sample_state
 from harness.pretraining.stages import from_parent
 from harness.pretraining.task import FileLayout, PretextTask, device_of, evaluating, on_cpu
@@ -35,7 +35,8 @@ from harness.pretraining.volumes import Volumes, train_and_held_out
 
 __all__ = ["BrainSegFounder", "BrainSegFounderStage2Task", "BrainSegFounderTask"]
 
-_PROBED = "hidden2"  # the grid of 1/8: deeper ones have too few cells for a probe
+_STAGES = tuple(f"hidden{stage}" for stage in range(5))
+_GRID = "hidden2"  # 1/8: a probe of every stage has enough cells there
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -174,8 +175,8 @@ class BrainSegFounderTask(PretextTask):
             ``rotation_accuracy`` (``rotation_accuracy_chance`` is 1/4); ``contrastive`` loss, and
             ``contrastive_chance`` of embeddings that are all alike; ``l1`` of the reconstruction, ``l1_identity`` of
             the corrupted crop, ``l1_constant`` of the median everywhere. Where the volumes have labels: ``probe`` and
-            ``probe_random``, balanced accuracy of a linear classifier on frozen features at 1/8 of the grid, of this
-            network and of one that was never trained.
+            ``probe_random``, balanced accuracy of a linear classifier on the frozen features of all five encoder stages
+            at 1/8 of the grid, of this network and of one that was never trained; cells beyond the scan do not count.
         """
         batches = [self._batch(self._held_out, 0, "evaluate", step) for step in range(self.settings.evaluation_batches)]
         hits, losses = [], []
@@ -243,7 +244,8 @@ class BrainSegFounderTask(PretextTask):
                 assert isinstance(judged, SwinSSL)
 
                 def encode(image: Tensor, judged: SwinSSL = judged) -> Tensor:
-                    return judged.named_outputs(image.to(device))[_PROBED]
+                    maps = judged.named_outputs(image.to(device))
+                    return on_grid_of(maps[_GRID], [maps[name] for name in _STAGES])
 
                 train, test = (
                     labelled_cells(encode, sampler, self._volumes, cases, self.settings.evaluation_batches)

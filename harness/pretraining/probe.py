@@ -12,9 +12,10 @@ from harness.pretraining.cubes import CubeSampler
 from harness.pretraining.randomness import sample_state
 from harness.pretraining.volumes import Volumes, cut
 
-__all__ = ["cells", "labelled_cells", "linear_probe", "untrained"]
+__all__ = ["cells", "labelled_cells", "linear_probe", "on_grid_of", "untrained"]
 
 _RIDGE = 1e-2
+_NOT_ANNOTATED = -1
 
 
 def cells(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +70,7 @@ def linear_probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> f
 def labelled_cells(
     encode: Callable[[Tensor], Tensor], sampler: CubeSampler, volumes: Volumes, cases: Sequence[str], count: int
 ) -> tuple[Tensor, Tensor]:
-    """Return `cells` of the same ``count`` random cubes of each labelled case.
+    """Return `cells` of the same ``count`` random cubes of each labelled case; beyond the scan, labels are negative.
 
     Parameters
     ----------
@@ -90,9 +91,32 @@ def labelled_cells(
         assert label is not None
         for turn in range(count):
             cube = sampler.draw_from(case, sample_state(0, f"probe {case}", turn))
-            truth = cut(label[None], cube.start, cube.data.shape[1:], (0,))
+            # what lies beyond the scan is nobody's background: told from tissue by any encoder, it would hide the rest
+            truth = cut(label[None], cube.start, cube.data.shape[1:], (_NOT_ANNOTATED,))
             parts.append(cells(encode(torch.from_numpy(cube.data)[None]), torch.from_numpy(truth)))
     return torch.cat([features for features, _ in parts]), torch.cat([labels for _, labels in parts])
+
+
+def on_grid_of(chosen: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    """Join feature maps of several scales on the grid of one: finer ones averaged, coarser ones repeated.
+
+    Parameters
+    ----------
+    chosen : Tensor of shape (batch, channel, a, b, c)
+        Whose grid.
+    maps : sequence of Tensor of shape (batch, channels, ...)
+        Their sides are whole multiples of the chosen grid's, or divide them.
+
+    Returns
+    -------
+    Tensor of shape (batch, all channels, a, b, c)
+    """
+    grid = chosen.shape[2:]
+    joined = [
+        F.adaptive_avg_pool3d(each, grid) if each.shape[2] > grid[0] else F.interpolate(each, grid, mode="nearest")
+        for each in maps
+    ]
+    return torch.cat(joined, 1)
 
 
 def untrained(make: Callable[[], nn.Module]) -> nn.Module:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from harness.pretraining.probe import cells, linear_probe, untrained
+from harness.pretraining.cubes import Cubes, CubeSampler
+from harness.pretraining.probe import cells, labelled_cells, linear_probe, on_grid_of, untrained
+from harness.pretraining.volumes import Loaded
 
 
 def test_separable_features_are_separated_whatever_their_scale():
@@ -56,3 +59,20 @@ def test_untrained_networks_are_alike_and_leave_the_generator_alone():
     first, second = (untrained(lambda: torch.nn.Linear(3, 3)) for _ in range(2))
     assert torch.equal(first.weight, second.weight)
     assert torch.rand(1) == pytest.approx(expected)
+
+
+def test_cells_beyond_the_scan_are_not_background():
+    scan = Loaded(np.ones((1, 4, 4, 2), np.float32), np.ones((4, 4, 2), np.uint8))
+    sampler = CubeSampler({"a": scan}, ["a"], Cubes(size=(4, 4, 4)))
+    features, labels = labelled_cells(lambda image: image, sampler, {"a": scan}, ["a"], 1)
+    assert labels.reshape(4, 4, 4)[0, 0].tolist() == [-1, 1, 1, -1]
+    assert torch.equal(features[:, 0] > 0, labels >= 0)
+
+
+def test_stages_meet_on_one_grid():
+    fine = torch.arange(64.0).reshape(1, 1, 4, 4, 4)
+    middle, coarse = torch.zeros(1, 2, 2, 2, 2), torch.full((1, 1, 1, 1, 1), 7.0)
+    joined = on_grid_of(middle, [fine, middle, coarse])
+    assert joined.shape == (1, 4, 2, 2, 2)
+    assert joined[0, 0, 0, 0, 0] == fine[0, 0, :2, :2, :2].mean()
+    assert (joined[0, 3] == 7).all()
