@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.errors import HarnessError, UserError
 from harness.leaderboard.render import STATIC
 
-__all__ = ["MARKER", "new_board", "put"]
+__all__ = ["MARKER", "new_board", "put", "put_bytes"]
 
 MARKER = "board.json"  # a folder with this file was made by us and may be replaced
 
@@ -48,10 +48,18 @@ def put(path: Path, text: str) -> None:
     """Write one file of a board that is still aside; nobody reads it before it is whole, so no file needs a sync."""
     content = text.encode("utf-8")
     try:
-        path.write_bytes(content)
+        put_bytes(str(path), content)
     except FileNotFoundError:  # the first page of its folder
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        put_bytes(str(path), content)
+
+
+def put_bytes(path: str, content: bytes) -> None:
+    """Write one file as it is; a board has tens of thousands, so little stands between this and the system."""
+    with open(path, "wb", buffering=0) as stream:  # noqa: PTH123 - no Path is made of each
+        written = stream.write(content)
+        while written < len(content):  # the system may take a part
+            written += stream.write(content[written:])
 
 
 def _refuse_foreign(out: Path) -> None:

@@ -57,16 +57,17 @@ def find(runs: Sequence[Path]) -> tuple[list[Found], list[Broken]]:
     for top in runs:
         if not top.is_dir():
             raise UserError(f"There is no folder of runs at {top}. Check the path; `harness demo` makes one.")
+        real = top.resolve()  # no link is followed below it, so that the rest of each path is real already
         for folder, names in _walk(top):
-            place = folder.relative_to(top).as_posix()
             if "record.json" in names:
                 home = folder.parent if folder.name == "record" else folder
                 name = top.name if home in (top, top.parent) else home.relative_to(top).as_posix()
-                found.setdefault(folder.resolve(), Found(folder, name))
+                found.setdefault(real / folder.relative_to(top), Found(folder, name))
             elif "run.json" in names and not (folder / "record" / "record.json").is_file():
                 why = _failure(folder / "run.json")
                 if why:
-                    broken.setdefault(folder.resolve(), Broken(place, why))
+                    place = folder.relative_to(top)
+                    broken.setdefault(real / place, Broken(place.as_posix(), why))
     return sorted(found.values(), key=lambda f: (f.place, str(f.folder))), sorted(
         broken.values(), key=lambda b: b.place
     )

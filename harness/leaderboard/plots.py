@@ -107,7 +107,8 @@ def curves(lines: Sequence[Curve], what: str, ident: str, height: float = 240) -
         lower = [(x(step), y(bottom)) for step, _, bottom, _ in reversed(rows)]
         body.append(tag("path", d=path([*upper, *lower], close=True), class_=f"band {_tone(line)}"))
     for line, rows in kept:
-        body.append(tag("path", d=path([(x(s), y(m)) for s, m, _, _ in rows]), class_=f"line {_tone(line)}"))
+        drawn = zip(x.many([row[0] for row in rows]), y.many([row[1] for row in rows]), strict=True)
+        body.append(tag("path", d=path(list(drawn)), class_=f"line {_tone(line)}"))
         ends.append((y(rows[-1][1]), line.name, _tone(line)))
     body += _end_labels(ends, _WIDTH - 76, 28, bottom)
     names = ", ".join(clean(line.name, 60) for line, _ in kept)
@@ -122,6 +123,8 @@ def _buckets(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, 
     """Reduce points to rows of (step, mean, lowest, highest), at most `_BUCKETS` of them."""
     finite = [(step, value) for step, value in points if math.isfinite(value) and math.isfinite(step)]
     size = max(1, math.ceil(len(finite) / _BUCKETS))
+    if size == 1:
+        return [(step, value, value, value) for step, value in finite]
     rows = []
     for start in range(0, len(finite), size):
         part = finite[start : start + size]
@@ -273,7 +276,7 @@ def strips(rows: Sequence[Strip], metric: str, ident: str, *, share: bool) -> Ma
     for i, row in enumerate(rows):
         y = rows_middle(i, len(rows))
         # Strokes without length and with round ends are dots: one element however many cases there are.
-        dots = "".join([f"M{x(value):.1f} {y:.1f}h0" for value in row.values])
+        dots = f"M%.1f {y:.1f}h0" * len(row.values) % tuple(x.many(row.values))
         body.append(tag("path", d=dots, class_="dots tone-a"))
         if row.mean is not None:
             body.append(tag("path", d=path([(x(row.mean), y - 9), (x(row.mean), y + 9)]), class_="mean"))

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from harness.errors import HarnessError
 from harness.leaderboard.cellpage import write_cell_page
-from harness.leaderboard.cells import Cell, Side, floors_of, gain, group
+from harness.leaderboard.cells import Cell, Gain, Side, floors_of, gain, group
 from harness.leaderboard.gather import Broken, Found, explain
 from harness.leaderboard.learning import race, read_points
 from harness.leaderboard.reading import RunData, read_curves, read_run, said
@@ -144,7 +144,8 @@ def publish_cells(runs: Sequence[RunSummary], folders: Mapping[str, Path], press
         homes = {run_id: folders[run_id] for run_id in first}
         tasks.append((key, sides, homes, floors_of(sides, rules)))
     work = functools.partial(_publish_cell, press=press)
-    return list(_shown(workers.map(work, tasks), "cell pages" if press.folder else "cells", len(tasks)))
+    gains = _shown(workers.map(work, tasks), "cell pages" if press.folder else "cells", len(tasks))
+    return [Cell(key, sides, found) for (key, sides), found in zip(groups, gains, strict=True)]
 
 
 def _publish(item: Found, press: Press) -> Broken | tuple[RunSummary, crosscheck.Summary]:
@@ -159,17 +160,18 @@ def _publish(item: Found, press: Press) -> Broken | tuple[RunSummary, crosscheck
 
 def _publish_cell(
     task: tuple[str, tuple[Side, ...], dict[str, Path], tuple[tuple[str, str, str], ...]], press: Press
-) -> Cell:
+) -> Gain:
+    """Compare the twins of a cell and write its page; the gain alone goes back, since runs are heavy to send."""
     key, sides, folders, floors = task
     cell = Cell(key, sides, gain(sides))
     if press.folder is None:
-        return cell
+        return cell.gain
     logs = {run_id: _log(home) for run_id, home in folders.items()}
     curves = {run_id: read_curves(log)[0] for run_id, log in logs.items()}
     ran = race(cell, {run_id: read_points(log) for run_id, log in logs.items()})
     facts: list[tuple[str, Any]] = protocol_facts(load(folders[cell.first.run_id]))
     write_cell_page(cell, curves, facts, press.folder, press.counts, ran, floors)
-    return cell
+    return cell.gain
 
 
 def _log(home: Path) -> bytes:

@@ -6,13 +6,12 @@ import contextlib
 import functools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from harness.errors import UserError
-from harness.records.cases import CaseRow
 from harness.records.opened import Opened, open_record
 from harness.records.schema import Metric, Record
 from harness.records.verification import Verification
@@ -50,15 +49,48 @@ class RunData:
     @functools.cached_property
     def classes(self) -> list[str]:
         """Class names in the order of their labels; canonical JSON sorts names, and anatomy is not alphabetical."""
-        return [name for _, name in sorted({(row.class_id, row.class_name) for row in self.opened.rows})]
+        return [name for _, name in self._labels]
 
     @functools.cached_property
-    def tables(self) -> dict[str, dict[str, dict[str, CaseRow]]]:
-        """Metric to case to class to row, in the order of the case file."""
-        tables: dict[str, dict[str, dict[str, CaseRow]]] = {}
+    def _labels(self) -> list[tuple[int, str]]:
+        columns = self.opened.columns
+        if columns is not None:
+            return sorted((label, name) for name, label in columns.layout.classes)
+        return sorted({row[1:3] for row in self.opened.rows})
+
+    @functools.cached_property
+    def tables(self) -> dict[str, dict[str, Sequence[float | None]]]:
+        """Metric to case to one value per class in the order of `classes`, cases in the order of the case file."""
+        columns = self.opened.columns
+        if columns is not None and columns.layout.complete:
+            layout, many = columns.layout, len(self.classes)
+            cases = layout.case_ids[:: many * layout.n_metrics]
+            found: dict[str, dict[str, Sequence[float | None]]] = {}
+            for metric in layout.metrics:
+                values = columns.values[layout.of_metric(metric)]
+                parts = [values[start : start + many] for start in range(0, len(values), many)]
+                found[metric] = dict(zip(cases, parts, strict=True))
+            return found
+        places = {label: place for place, label in enumerate(self._labels)}
+        rows: dict[str, dict[str, list[float | None]]] = {}
         for row in self.opened.rows:
-            tables.setdefault(row.metric_id, {}).setdefault(row.case_id, {})[row.class_name] = row
-        return tables
+            by_case = rows.setdefault(row.metric_id, {})
+            by_case.setdefault(row.case_id, [None] * len(places))[places[row[1:3]]] = row.value
+        return {metric: dict(by_case) for metric, by_case in rows.items()}
+
+    @functools.cached_property
+    def means(self) -> dict[str, dict[str, float | None]]:
+        """Metric to case to the mean over its classes with a value; None where it has none."""
+        return {metric: _case_means(table) for metric, table in self.tables.items()}
+
+    @functools.cached_property
+    def reasons(self) -> dict[tuple[str, str, str], str]:
+        """Case, class and metric to the reason why there is no value, for each row without one."""
+        return {
+            (row.case_id, row.class_name, row.metric_id): row.reason or "no value"
+            for row in self.opened.rows
+            if row.value is None
+        }
 
     @functools.cached_property
     def curves(self) -> tuple[Points, Points]:
@@ -108,6 +140,16 @@ def said(verification: Verification) -> str:
     found = [f"{finding.field}: {finding.message}" for finding in verification.errors]
     more = f"; and {len(found) - _SHOWN_ERRORS} more" if len(found) > _SHOWN_ERRORS else ""
     return "; ".join(found[:_SHOWN_ERRORS]) + more
+
+
+def _case_means(table: dict[str, Sequence[float | None]]) -> dict[str, float | None]:
+    if all(len(values) == 1 for values in table.values()):
+        return {case: values[0] for case, values in table.items()}
+    means: dict[str, float | None] = {}
+    for case, values in table.items():
+        known = [value for value in values if value is not None]
+        means[case] = math.fsum(known) / len(known) if known else None
+    return means
 
 
 def _is_file(path: Path) -> bool:

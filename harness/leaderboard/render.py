@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,15 +74,52 @@ def _number_rows(rows: Iterable[Sequence[str]]) -> Markup:
     """Write the rows of a table of numbers; the first of each row is its name."""
     parts = []
     for name, *values in rows:
-        cells = "".join([f'<td class="num">{escaped(value)}</td>' for value in values])
+        cells = '</td><td class="num">'.join([escaped(value) for value in values])
+        cells = f'<td class="num">{cells}</td>' if values else ""
         parts.append(f'<tr><th scope="row"><bdi>{escaped(name, 80)}</bdi></th>{cells}</tr>')
     return Markup("".join(parts))  # noqa: S704 - every text above went through `escaped`
 
 
+def _check_rows(checks: Iterable[Mapping[str, str]]) -> Markup:
+    """Write the findings of a run as entries of a list."""
+    parts = [
+        f'<li class="tone-{escaped(check["tone"])}">{_symbol(check["shape"])}<span><span class="sr">'
+        f"{escaped(check['said'])}: </span><bdi>{escaped(check['text'], 400)}</bdi></span></li>"
+        for check in checks
+    ]
+    return Markup("".join(parts))  # noqa: S704 - every text above went through `escaped`
+
+
+def _reason_rows(reasons: Iterable[tuple[str, str]]) -> Markup:
+    """Write fields that are not known, and why, as parts of a definition list."""
+    parts = [
+        f"<div><dt><code>{escaped(field, 80)}</code></dt><dd><bdi>{escaped(why, 400)}</bdi></dd></div>"
+        for field, why in reasons
+    ]
+    return Markup("".join(parts))  # noqa: S704 - every text above went through `escaped`
+
+
+def _file_rows(files: Iterable[tuple[str, str]]) -> Markup:
+    """Write files to download as entries of a list: name and size."""
+    parts = [
+        f'<li><a href="{escaped(name)}" download>{_symbol("file")}{escaped(name)}</a> <small>{escaped(size)}</small>'
+        "</li>"
+        for name, size in files
+    ]
+    return Markup("".join(parts))  # noqa: S704 - every text above went through `escaped`
+
+
 @functools.cache
-def _environment() -> jinja2.Environment:
+def _symbol(shape: str) -> str:
+    return str(_macros("").symbol(shape))
+
+
+@functools.cache
+def _environment(*, framed: bool) -> jinja2.Environment:
+    """Return the environment in which `base.html` is the frame of every page, or nothing but the blocks of a page."""
+    files = jinja2.FileSystemLoader(_HERE / "templates")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        loader=files if framed else jinja2.ChoiceLoader([jinja2.DictLoader({"base.html": _BARE}), files]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -102,6 +140,9 @@ def _environment() -> jinja2.Environment:
         safe_url=safe_url,
         fact_rows=_fact_rows,
         number_rows=_number_rows,
+        check_rows=_check_rows,
+        reason_rows=_reason_rows,
+        file_rows=_file_rows,
         evidence_title=evidence_title,
         evidence_words=_evidence_words,
     )
@@ -124,12 +165,36 @@ def render(template: str, *, depth: int, section: str, counts: dict[str, str], *
     **context
         What the template shows.
     """
-    page = _environment().get_template(template)
     root = "../" * depth
-    return page.render(root=root, m=_macros(root), section=section, counts=counts, **context) + "\n"
+    before, between, scripts, after = _frame(root, section, counts["records"], counts["claims"])
+    text = (
+        _environment(framed=False)
+        .get_template(template)
+        .render(root=root, m=_macros(root), section=section, counts=counts, **context)
+    )
+    title, own, main = text.split(_PART)
+    return f"{before}{title}{between}{own}{scripts}{main}{after}\n"
+
+
+# Between the blocks of a page that is filled without its frame. Drawn anew in every process and in no page, so that
+# nothing a record says can be mistaken for it.
+_PART: Final = secrets.token_hex(16)
+_BARE: Final = _PART.join(f"{{% block {name} %}}{{% endblock %}}" for name in ("title", "scripts", "main"))
+
+
+@functools.lru_cache(maxsize=64)
+def _frame(root: str, section: str, records: str, claims: str) -> list[str]:
+    """Return what `base.html` writes around title, scripts and main: the same for thousands of pages, filled once."""
+    blocks = "".join(f"{{% block {name} %}}{_PART}{{% endblock %}}" for name in ("title", "scripts", "main"))
+    page = _environment(framed=True).from_string(f'{{% extends "base.html" %}}{blocks}')
+    counts = {"records": records, "claims": claims}
+    return page.render(root=root, m=_macros(root), section=section, counts=counts).split(_PART)
 
 
 @functools.cache
 def _macros(root: str) -> Any:
     """Return the small pieces for pages at one depth; importing them in every page would build them for every page."""
-    return _environment().get_template("macros.html").make_module({"root": root})
+    module = _environment(framed=True).get_template("macros.html").make_module({"root": root})
+    for name in ("symbol", "chip"):  # one argument that says it all, and few that differ
+        setattr(module, name, functools.lru_cache(maxsize=256)(getattr(module, name)))
+    return module

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.leaderboard import plots
-from harness.leaderboard.folder import put
+from harness.leaderboard.folder import put_bytes
 from harness.leaderboard.learning import learning_facts, read_points
 from harness.leaderboard.pretexts import readings
 from harness.leaderboard.reading import FILES, Points, RunData
@@ -50,11 +50,12 @@ def write_run_page(
     home = folder / "runs" / summary.run_id
     record = data.record
     (home / "slices" if data.pictures else home).mkdir(parents=True, exist_ok=True)
+    place = str(home)
     files = []
     contents = {"record.json": data.opened.text.encode(), **data.opened.files}
     for name in FILES:
         if name in contents:
-            (home / name).write_bytes(contents[name])
+            put_bytes(f"{place}/{name}", contents[name])
             files.append((name, bytes_size(len(contents[name]))))
     slices = [_slice(data.opened.folder / "slices" / name) for name in data.pictures]
     for name, shown in zip(data.pictures, slices, strict=True):
@@ -91,7 +92,7 @@ def write_run_page(
         reasons=sorted(record.reasons.items()),
         files=files,
     )
-    put(home / "index.html", page)
+    put_bytes(f"{place}/index.html", page.encode("utf-8"))
 
 
 def _crumbs(summary: RunSummary) -> list[tuple[str, str | None]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +12,6 @@ from harness.leaderboard import plots
 from harness.leaderboard.reading import RunData
 from harness.leaderboard.summary import metric_name, unit_text
 from harness.leaderboard.text import escaped, number
-from harness.records.cases import CaseRow
 from harness.records.schema import Metric
 
 __all__ = ["ScoreTable", "score_table"]
@@ -56,16 +54,21 @@ def score_table(data: RunData, metric: Metric, ident: str, *, drawn: bool = True
     table = data.tables.get(metric.id, {})
     classes = data.classes
     digits = 3 if metric.unit == "fraction" else 2
-    means_of_cases = {case: _mean(cells) for case, cells in table.items()}
+    means_of_cases = data.means.get(metric.id, {})
     shown = list(table)
     if len(shown) > _ALL_CASES:
         sign = 1 if metric.higher_is_better else -1
         ranks = {case: -math.inf if mean is None else sign * mean for case, mean in means_of_cases.items()}
-        shown = heapq.nsmallest(_WORST_CASES, shown, key=ranks.__getitem__)
+        shown = sorted(shown, key=ranks.__getitem__)[:_WORST_CASES]
     share = metric.unit == "fraction"
     body = [
         f'<tr><th scope="row"><bdi>{escaped(case, 60)}</bdi></th>'
-        + "".join([_cell(table[case].get(name), digits, share=share) for name in classes])
+        + "".join(
+            [
+                _cell(value, digits, share=share) if value is not None else _empty(data, case, name, metric.id)
+                for name, value in zip(classes, table[case], strict=True)
+            ]
+        )
         + f"<td>{number(means_of_cases[case], digits)}</td></tr>"
         for case in shown
     ]
@@ -90,37 +93,23 @@ def score_table(data: RunData, metric: Metric, ident: str, *, drawn: bool = True
 
 
 def _strips(data: RunData, metric: Metric, ident: str) -> Markup | None:
-    table = data.tables.get(metric.id, {}).values()
+    columns = zip(*data.tables.get(metric.id, {}).values(), strict=True)
     rows = [
-        plots.Strip(
-            name,
-            [value for cells in table if (value := _value(cells.get(name))) is not None],
-            metric.per_class[name].value,
-        )
-        for name in data.classes
+        plots.Strip(name, [value for value in values if value is not None], metric.per_class[name].value)
+        for name, values in zip(data.classes, columns, strict=False)
         if name in metric.per_class
     ]
     axis = f"{metric_name(metric.id)}{unit_text(metric)}"
     return plots.strips(rows, axis, ident, share=metric.unit == "fraction")
 
 
-def _value(row: CaseRow | None) -> float | None:
-    return None if row is None else row.value
+def _cell(value: float, digits: int, *, share: bool) -> str:
+    """Return one cell: the score, shaded by its size where it is a share."""
+    level = min(_LEVELS, int(value * (_LEVELS + 1))) if share else 0
+    return f'<td class="l{level}">{number(value, digits)}</td>' if level > 0 else f"<td>{number(value, digits)}</td>"
 
 
-def _mean(cells: dict[str, CaseRow]) -> float | None:
-    values = [value for row in cells.values() if (value := row[4]) is not None]
-    return sum(values) / len(values) if values else None
-
-
-def _cell(row: CaseRow | None, digits: int, *, share: bool) -> str:
-    """Return one cell: the score, shaded by its size where it is a share, or the reason why there is none."""
-    if row is None or row.value is None:
-        reason = "no row" if row is None else (row.reason or "no value").replace("_", " ")
-        return f'<td><span class="empty">{escaped(reason)}</span></td>'
-    level = min(_LEVELS, int(row.value * (_LEVELS + 1))) if share else 0
-    return (
-        f'<td class="l{level}">{number(row.value, digits)}</td>'
-        if level > 0
-        else f"<td>{number(row.value, digits)}</td>"
-    )
+def _empty(data: RunData, case: str, class_name: str, metric_id: str) -> str:
+    """Return a cell with the reason why there is no score."""
+    reason = data.reasons.get((case, class_name, metric_id), "no row")
+    return f'<td><span class="empty">{escaped(reason.replace("_", " "))}</span></td>'

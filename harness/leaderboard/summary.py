@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from harness.files import canonical_json, sha256_hex
@@ -158,12 +157,7 @@ def _headline(metric: Metric) -> Headline:
 
 def _case_scores(data: RunData, metric: Metric) -> dict[str, float]:
     """Return case id to the mean over classes with a value; cases without any are left out (and counted elsewhere)."""
-    scores = {}
-    for case, row in data.tables.get(metric.id, {}).items():
-        values = [cell.value for cell in row.values() if cell.value is not None]
-        if values:
-            scores[case] = math.fsum(values) / len(values)
-    return scores
+    return {case: mean for case, mean in data.means.get(metric.id, {}).items() if mean is not None}
 
 
 def _class_means(data: RunData, metric: Metric) -> dict[str, float]:

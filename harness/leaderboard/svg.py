@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,6 +51,9 @@ def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
     return Markup("".join(written))  # noqa: S704
 
 
+_ENDS: Final = ((".00", ""), *((f".{digit}0", f".{digit}") for digit in range(1, 10)))
+
+
 @functools.cache
 def _attribute(key: str) -> str:
     return key.rstrip("_").replace("_", "-")
@@ -64,13 +68,21 @@ def short(value: float) -> str:
     """Write a coordinate with two decimals at most."""
     if isinstance(value, int):
         return str(value)
-    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    text = f"{value:.2f}"
+    if text[-1] == "0":
+        text = text[:-3] if text[-2] == "0" else text[:-1]
     return "0" if text == "-0" else text
 
 
 def path(points: Sequence[tuple[float, float]], *, close: bool = False) -> str:
     """Return the ``d`` of a polyline through ``points``."""
-    steps = " L".join([f"{short(x)} {short(y)}" for x, y in points])
+    # All numbers at once, then the zeros away: every number has two decimals here, so no other digits can match.
+    steps = " L".join(["%.2f %.2f"] * len(points)) % tuple(itertools.chain.from_iterable(points))
+    if "-" in steps:  # a zero may have a sign
+        steps = " L".join([f"{short(x)} {short(y)}" for x, y in points])
+    else:
+        for end, kept in _ENDS:
+            steps = steps.replace(end, kept)
     return (f"M{steps}" if steps else "") + ("Z" if close else "")
 
 
@@ -117,6 +129,12 @@ class Scale:
         share = (value - self.low) / (self.high - self.low or 1.0)
         share = 0.0 if share < 0 else min(share, 1.0)
         return self.start + share * (self.stop - self.start)
+
+    def many(self, values: Iterable[float]) -> list[float]:
+        """Return the pixels of many values, as calling does one by one."""
+        low, span, start, width = self.low, self.high - self.low or 1.0, self.start, self.stop - self.start
+        shares = [(value - low) / span for value in values]
+        return [start + (0.0 if share < 0 else 1.0 if share > 1 else share) * width for share in shares]
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
