@@ -237,19 +237,20 @@ _REQUIRED_OF_A_FILE = ("source", "file", "bytes", "sha256", "licence")
 def null_fields(record: Record) -> Iterator[tuple[str, bool]]:
     """Yield the dotted path of every null and whether it must have a reason."""
     loaded = record.model.init in ("pretrained", "released")
-    for path, must in _walk(record, ""):
+    for path, must in _walk(record, "", []):
         name = path.removeprefix("weights.")
         conditional = path.startswith("weights.") and name in _REQUIRED_OF_A_FILE
         yield path, must or (conditional and loaded)
 
 
-def _walk(part: Part, prefix: str) -> Iterator[tuple[str, bool]]:
+def _walk(part: Part, prefix: str, found: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
     must = _must_be_reasoned(type(part))
     for name, value in part.__dict__.items():
         if value is None:
-            yield prefix + name, must[name]
+            found.append((prefix + name, must[name]))
         elif isinstance(value, Part):
-            yield from _walk(value, f"{prefix}{name}.")
+            _walk(value, f"{prefix}{name}.", found)
+    return found
 
 
 @functools.cache

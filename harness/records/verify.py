@@ -200,6 +200,6 @@ def _trust(opened: Opened, findings: tuple[Finding, ...], rescored: bool) -> int
     if any(finding.level == "error" for finding in findings):
         return 0
     code = opened.record.harness
-    if code.dirty or code.commit == "unknown" or not opened.rows:
+    if code.dirty or code.commit == "unknown" or not len(opened.layout):
         return 1
     return 3 if rescored and not any(finding.check == 6 for finding in findings) else 2
