@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from harness.records.protocol import family
 __all__ = ["write_catalogue"]
 
 _CELLS_PER_PAGE: Final = 200
+_MOST_FINGERPRINTS: Final = 50
 
 
 @dataclass
@@ -60,8 +62,19 @@ class Topic:
     def said(self) -> str:
         """What there is, in a line."""
         parts = [plural(len(self.models), "weight set")] if self.models else []
-        parts += [plural(len(self.lines), "claim"), plural(len(self.cells), "cell")]
-        return ", ".join(parts)
+        parts += [plural(len(self.lines), "claim")] if self.lines else []
+        parts += [plural(len(self.cells), "cell")] if self.cells else []
+        return ", ".join(parts) or "no claim and no run yet"
+
+    @property
+    def fingerprints(self) -> list[tuple[str, str, str, int]]:
+        """What the runs read: split and fold, hash of the scored cases, hash of all cases, how many runs."""
+        found = Counter(
+            (run.split if run.fold is None else f"{run.split}, fold {run.fold}", *run.fingerprints)
+            for run in self.runs
+            if run.fingerprints[0]
+        )
+        return [(*key, count) for key, count in sorted(found.items())][:_MOST_FINGERPRINTS]
 
     @property
     def evidence(self) -> list[str]:
@@ -148,6 +161,7 @@ def _write(
             topic=topic,
             facts=[_model_facts(card) for card in topic.models],
             dataset_facts=_dataset_facts(topic.dataset) if topic.dataset else [],
+            fingerprints=topic.fingerprints if kind == "datasets" else [],
             brief=_brief(topic.brief),
             open_parts=openness(topic.models, known),
             retrained=retrained(topic.runs),

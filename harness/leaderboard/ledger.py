@@ -47,18 +47,20 @@ class Line:
     @property
     def difference(self) -> str:
         """Reproduced minus reported, in the unit of the claim."""
-        return self._in_unit(self.standing.difference, signed)
+        return self._in_unit(self.standing.difference, signed, "points")
 
     @property
     def interval(self) -> str:
         """The 95 % interval of the difference; empty where there is none."""
         if self.standing.low is None or self.standing.high is None:
             return ""
-        return f"{self._in_unit(self.standing.low, signed)} to {self._in_unit(self.standing.high, signed)}"
+        low, high = (self._in_unit(edge, signed, "points") for edge in (self.standing.low, self.standing.high))
+        return f"{low.removesuffix(' points')} to {high}"
 
-    def _in_unit(self, fraction: float | None, write: Callable[[float | None, int], str]) -> str:
+    def _in_unit(self, fraction: float | None, write: Callable[[float | None, int], str], unit: str = "%") -> str:
+        """Write a share; a difference of two percentages is in (percentage) points."""
         if self.claim.unit == "percent" and fraction is not None:
-            return f"{write(100 * fraction, 2)} %"
+            return f"{write(100 * fraction, 2)} {unit}"
         return write(fraction, 4)
 
     @property

@@ -20,13 +20,21 @@ from harness.leaderboard.text import number, plural, signed
 from harness.leaderboard.words import EVIDENCE, word
 from harness.scoring.ranking import rank_methods
 
-__all__ = ["cost_plots", "fraction_plots", "gain_forests", "ledger_forest", "rank_plots", "write_overview"]
+__all__ = [
+    "FEWEST_CASES",
+    "cost_plots",
+    "fraction_plots",
+    "gain_forests",
+    "ledger_forest",
+    "rank_plots",
+    "write_overview",
+]
 
 _MOST: Final = 6  # plots of a kind; a page of hundreds says less
 _MOST_ROWS: Final = 40
 _MOST_NUMBERS: Final = 200
 _MOST_METHODS: Final = 12  # every pair is tested, and nobody reads more ranks than that
-_FEWEST_CASES: Final = 20  # on fewer, ranks are luck: the best of eleven comes first in four draws of ten with six
+FEWEST_CASES: Final = 20  # on fewer, ranks are luck: the best of eleven comes first in four draws of ten with six
 
 
 @dataclass(frozen=True)
@@ -57,21 +65,21 @@ def write_overview(
             fraction_plots(cells),
         ),
         ("cost", "Score against GPU-hours", "two runs at least whose GPU time was measured.", cost_plots(runs)),
-        ("ranks", "Ranks", f"starts scored on the same {_FEWEST_CASES} cases or more of one split.", ranked),
+        ("ranks", "Ranks", f"starts scored on the same {FEWEST_CASES} cases or more of one split.", ranked),
     ]
     page = render("plots.html", depth=0, section="plots", counts=counts, sections=sections, unranked=unranked)
     put(folder / "plots.html", page)
 
 
 def gain_forests(cells: Iterable[Cell]) -> list[Panel]:
-    """Draw the gain of every pair of twins with its interval, one plot per metric that is a share."""
-    groups: dict[str, list[Cell]] = defaultdict(list)
+    """Draw the gain of every pair of twins with its interval: per metric that is a share, marked twins on their own."""
+    groups: dict[tuple[str, bool], list[Cell]] = defaultdict(list)
     for cell in cells:
         known = cell.gain.value is not None and cell.gain.low is not None and cell.gain.high is not None
         if known and cell.metric and cell.metric.unit == "fraction":
-            groups[cell.metric.id].append(cell)
+            groups[cell.metric.id, bool(cell.evidence)].append(cell)
     panels: list[Panel] = []
-    for metric_id, group in sorted(groups.items()):
+    for (metric_id, _), group in sorted(groups.items()):
         held = sorted(group, key=lambda cell: (cell.first.dataset, cell.first.model, cell.key))
         shown = sorted(held, key=lambda cell: -abs(cell.gain.value or 0.0))[:_MOST_ROWS]
         shown = [cell for cell in held if cell in shown] if len(held) > _MOST_ROWS else held
@@ -236,7 +244,7 @@ def rank_plots(cells: Iterable[Cell]) -> tuple[list[Panel], list[str]]:
         best = sorted(group, key=lambda pair: math.inf if pair[1].mean is None else -sign * pair[1].mean)
         scores = _named(best[:_MOST_METHODS])
         cases = sorted(set.intersection(*(set(values) for values in scores.values())))
-        if len(cases) < _FEWEST_CASES:
+        if len(cases) < FEWEST_CASES:
             small.append(f"{where}: {plural(len(cases), 'common case')}, so the starts are not ranked")
             continue
         if len(panels) < _MOST:

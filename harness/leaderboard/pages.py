@@ -17,7 +17,7 @@ from harness.leaderboard.frontpage import stories
 from harness.leaderboard.gather import Broken, Found, find
 from harness.leaderboard.ledger import Facet, Line, facets, lines, siblings
 from harness.leaderboard.ledgerjson import catalogue_json
-from harness.leaderboard.overview import write_overview
+from harness.leaderboard.overview import FEWEST_CASES, write_overview
 from harness.leaderboard.publish import Press, Published, crew, publish_cells, publish_runs
 from harness.leaderboard.render import render
 from harness.leaderboard.standings import standings
@@ -28,6 +28,8 @@ from harness.machine import processors
 from harness.records.objections import Objection, objections, standing
 from harness.records.protocol import family
 from harness.records.verification import TRUST
+from harness.scoring.protocol_fields import BLOCKING_FIELDS, PROTOCOL_FIELDS
+from harness.scoring.verdict import FEW_CASES, suggested_margin
 
 __all__ = ["Board", "Held", "study", "write_pages"]
 
@@ -218,6 +220,15 @@ def _write_method(board: Board, folder: Path) -> None:
         depth=0,
         section="method",
         counts=board.counts,
+        protocol_fields=PROTOCOL_FIELDS,
+        blocking_fields=BLOCKING_FIELDS,
+        margins={
+            "eval": f"{suggested_margin(FEW_CASES, eval_only=True):g}",
+            "small": f"{suggested_margin(FEW_CASES - 1):g}",
+            "large": f"{suggested_margin(FEW_CASES):g}",
+            "few": FEW_CASES,
+        },
+        fewest=FEWEST_CASES,
         verdicts=list(VERDICTS.values()),
         gains=list(GAINS.values()),
         evidence=list(EVIDENCE.values()),

@@ -36,7 +36,6 @@ _SIGN = 7.6  # what a sign takes at the size of a label, on average
 _RIGHT = 58.0  # room for the number at the end of a row
 _ROW, _TIGHT_ROW = 25.0, 18.0
 _MANY_ROWS = 16  # so many stand tighter, or one plot would fill two screens
-_TICK = 64.0  # room for a tick label and the gap to the next
 _FOOT = 48.0  # room for tick labels and the name of the axis below them
 _LEAST_SPAN = 0.05  # of an axis of shares: a difference of 0.001 must not look like a gulf
 _BUCKETS = 200  # a curve of any length is drawn with at most this many points
@@ -174,8 +173,7 @@ def rows_frame(
     """Draw row names, a faint line per row and the x axis; returns the shapes and the height."""
     row = _row(len(names))
     bottom = 12 + row * len(names)
-    wanted = max(2, int((x.stop - x.start) / _TICK))
-    marks = ticks(x.low, x.high, wanted) if marks is None else marks
+    marks = _that_fit(x) if marks is None else marks
     room = int((x.start - 16) / _SIGN)
     body = [tag("path", d=path([(x(m), 8), (x(m), bottom)]), class_="grid") for m in marks]
     for i, name in enumerate(names):
@@ -186,6 +184,16 @@ def rows_frame(
     body += [tag("text", number(m, digits), x=x(m), y=bottom + 18, class_="tick middle") for m in marks]
     body.append(tag("text", axis, x=x.stop, y=bottom + 36, class_="tick end"))
     return body, bottom + 44
+
+
+def _that_fit(x: Scale) -> list[float]:
+    """Return round values for the marks of an axis, fewer where their labels would touch."""
+    for wanted in (5, 4, 3, 2):
+        marks = ticks(x.low, x.high, wanted)
+        widest = max((len(number(mark, _digits(marks))) for mark in marks), default=1)
+        if len(marks) < 2 or x(marks[1]) - x(marks[0]) > _SIGN * widest + 6:
+            break
+    return marks
 
 
 def _row(count: int) -> float:

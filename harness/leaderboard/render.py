@@ -17,7 +17,7 @@ from harness.leaderboard.ledger import printed
 from harness.leaderboard.metricpage import examples
 from harness.leaderboard.summary import metric_name
 from harness.leaderboard.text import clean, escaped, number, safe_url, signed
-from harness.leaderboard.words import EVIDENCE, Word, word
+from harness.leaderboard.words import EVIDENCE, Word, protocol_field, word
 
 __all__ = ["CSP", "NAVIGATION", "STATIC", "VIEWER_CSP", "evidence_title", "render"]
 
@@ -127,6 +127,7 @@ def _environment(*, framed: bool) -> jinja2.Environment:
         auto_reload=False,
     )
     environment.filters["t"] = clean
+    environment.filters["field"] = protocol_field
     environment.globals.update(
         csp=CSP,
         version=__version__,

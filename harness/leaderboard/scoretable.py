@@ -53,7 +53,7 @@ def score_table(data: RunData, metric: Metric, ident: str, *, drawn: bool = True
     """
     table = data.tables.get(metric.id, {})
     classes = data.classes
-    digits = 3 if metric.unit == "fraction" else 2
+    digits = {"fraction": 3, "squared_intensity": 4, "intensity": 4}.get(metric.unit, 2)
     means_of_cases = data.means.get(metric.id, {})
     shown = list(table)
     if len(shown) > _ALL_CASES:

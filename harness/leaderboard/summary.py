@@ -68,6 +68,7 @@ class RunSummary:
     supersedes: str | None = None
     superseded: bool = False
     standing: str | None = None
+    fingerprints: tuple[str, str] = ("", "")  # of the scored cases, of all cases
 
     @property
     def model(self) -> str:
@@ -136,6 +137,7 @@ def summarise(data: RunData, place: str) -> RunSummary:
         steps=record.protocol.steps,
         trust=data.verification.trust,
         supersedes=record.supersedes,
+        fingerprints=(record.dataset.fingerprint.scored, record.dataset.fingerprint.all),
     )
 
 

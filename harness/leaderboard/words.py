@@ -109,6 +109,11 @@ CHECKS: Final[dict[int, str]] = {
 # What a board does not check by itself: it has no predictions, no reference band and no history at hand.
 UNCHECKED: Final = frozenset({6, 9, 10})
 
+# The fields of a protocol whose names do not read as words.
+PROTOCOL: Final[dict[str, str]] = {
+    "ensemble_tta_postprocessing": "ensemble, test-time augmentation, post-processing",
+}
+
 METRICS: Final[dict[str, str]] = {
     "dice": "Dice",
     "dice_mean_foreground": "Dice, mean over classes",
@@ -123,6 +128,15 @@ METRICS: Final[dict[str, str]] = {
     "volume_difference": "volume difference",
     "hd95": "HD95",
 }
+
+
+def protocol_field(name: str) -> str:
+    """Return a field of the protocol in words.
+
+    >>> protocol_field("cases_scored")
+    'cases scored'
+    """
+    return PROTOCOL.get(name, name.replace("_", " "))
 
 
 def word(kind: dict[str, Word], key: str) -> Word:

@@ -42,6 +42,7 @@ ValueState = Literal[
 ]
 
 LEAST_SEEDS = 3
+FEW_CASES = 30  # below, a suggested margin is twice as wide
 _MOST_SEEDS = 100  # beyond, "more seeds" is no advice
 
 
@@ -52,7 +53,7 @@ def suggested_margin(n_cases: int, *, eval_only: bool = False) -> float:
     """
     if eval_only:
         return 0.001
-    return 0.01 if n_cases < 30 else 0.005
+    return 0.01 if n_cases < FEW_CASES else 0.005
 
 
 @dataclass(frozen=True, kw_only=True)

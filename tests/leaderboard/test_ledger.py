@@ -61,7 +61,7 @@ def test_reproduced_stands_in_the_unit_of_the_claim():
     percent = next(claim for claim in claims().results if claim.unit == "percent")
     fraction = next(claim for claim in claims().results if claim.unit == "fraction")
     standing = Standing("higher", "", reproduced=0.8123, difference=0.0123, low=0.01, high=0.02)
-    assert (Line(percent, standing).reproduced, Line(percent, standing).difference) == ("81.23 %", "+1.23 %")
+    assert (Line(percent, standing).reproduced, Line(percent, standing).difference) == ("81.23 %", "+1.23 points")
     assert (Line(fraction, standing).reproduced, Line(fraction, standing).interval) == ("0.8123", "+0.0100 to +0.0200")
 
 

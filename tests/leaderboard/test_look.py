@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import random
 import re
+import statistics
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
+from harness.cards.library import dataset_card
 from harness.files import sha256_hex
+from harness.leaderboard.catalogue import write_catalogue
 from harness.leaderboard.cellpage import case_plot, cell_view
 from harness.leaderboard.cells import Cell, gain, group
 from harness.leaderboard.frontpage import stories
-from harness.leaderboard.metricpage import examples
+from harness.leaderboard.metricpage import examples, families
 from harness.leaderboard.overview import gain_forests
+from harness.leaderboard.pages import Board, _write_method
 from harness.leaderboard.plots import Curve, Estimate, Pair, curves, dumbbells, forest
 from harness.leaderboard.summary import Headline, RunSummary
 from harness.leaderboard.text import MINUS, signed
+from harness.leaderboard.words import GAINS, VERDICTS, protocol_field
+from harness.scoring.intervals import t_interval
+from harness.scoring.verdict import PROTOCOL_FIELDS, suggested_margin
 
 SVG = "{http://www.w3.org/2000/svg}"
 NUMBER = re.compile(rf"[+{MINUS}]0\.\d{{4}}")
@@ -152,3 +161,38 @@ def test_the_means_under_the_rules_of_empty_masks_are_those_of_paper_and_pencil(
     assert values["brats2021"][:2] == [f"{1.875 / 4:.3f}", "4"]
     assert values["monai_ignore_empty"] == [f"{0.875 / 2:.3f}", "2", "1.000", "1"]
     assert values["adopted"][2] == f"{(1 + 2 * 20 * 3**0.5) / 3:.3f}"
+
+
+def test_the_method_page_says_the_rule_that_is_computed(tmp_path):
+    _write_method(Board((), (), (), frozenset()), tmp_path)
+    page = " ".join(re.sub(r"<[^>]+>", " ", (tmp_path / "method.html").read_text(encoding="utf-8")).split())
+    for seeds in (3, 5):
+        values = [0.8 + 0.01 * i for i in range(seeds)]
+        half = (t_interval(values).high - t_interval(values).low) / 2 / statistics.stdev(values)
+        assert f"{half:.2f}" in page
+    assert f"{suggested_margin(29):g} for training on fewer than 30 test cases" in page
+    assert suggested_margin(29) > suggested_margin(30)
+    assert all(protocol_field(name) in page for name in PROTOCOL_FIELDS)
+    assert "_" not in page.split("Fourteen fields", 1)[1].split("Do they agree", 1)[0]
+    assert all(word.meaning in html.unescape(page) for word in (*VERDICTS.values(), *GAINS.values()))
+
+
+def test_a_data_set_page_names_what_the_runs_read_and_every_id_of_its_splits(tmp_path):
+    card, _ = dataset_card("msd_task04_hippocampus")
+    read = replace(run(dataset=card.id), fingerprints=("a" * 64, "b" * 64))
+    write_catalogue([], [read, replace(read, run_id="c" * 16)], [], tmp_path, {"records": "", "claims": ""})
+    page = (tmp_path / "datasets" / "msd_task04_hippocampus.html").read_text(encoding="utf-8")
+    row = page.split("fixed</bdi>", 1)[1].split("</tr>", 1)[0]
+    assert 'title="' + "a" * 64 in row
+    assert 'title="' + "b" * 64 in row
+    assert row.endswith('<td class="num">2</td>')
+    shown = page.split("The ids of hippocampus-208-roles", 1)[1].split("</details>", 1)[0]
+    (split,) = [split for split in card.splits if split.id == "hippocampus-208-roles"]
+    assert all(", ".join(ids) in shown for ids in split.parts.values())
+    assert "more characters" not in shown
+    other = (tmp_path / "datasets" / "msd_task09_spleen.html").read_text(encoding="utf-8")
+    assert "nothing has read its files" in other
+    assert page.count("<h4>") == 0
+    metrics = (tmp_path / "metrics.html").read_text(encoding="utf-8")
+    assert metrics.count("<h4>") == sum(len(cards) for *_, cards in families())
+    assert "<dd>none</dd>" not in metrics.split("Definitions", 1)[1].split("Scores of pretraining", 1)[0]
