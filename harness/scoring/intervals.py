@@ -1,6 +1,6 @@
 """Confidence intervals of a mean: over cases, over seeds, over seeds and cases. The unit is always the case.
 
-SciPy does the work where it can and is imported by the functions, so that importing this module costs nothing.
+SciPy's functions are imported where they are called, so that importing this module costs nothing.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def bca_interval(
 
     References
     ----------
-    Efron 1987, doi:10.1080/01621459.1987.10478410; `scipy.stats.bootstrap`.
+    Efron 1987, doi:10.1080/01621459.1987.10478410.
 
     Examples
     --------
@@ -111,27 +111,56 @@ def bca_interval(
     degenerate = _degenerate(array, confidence)
     if degenerate is not None:
         return degenerate
-    from scipy.stats import bootstrap
-
-    found = bootstrap(
-        (array,),
-        np.mean,
-        method="BCa",
-        n_resamples=n_resamples,
-        batch=max(1, _BATCH_NUMBERS // array.size),
-        confidence_level=confidence,
-        random_state=np.random.default_rng(seed),
-    ).confidence_interval
+    low, high = _bca(array, _resampled_means(array, n_resamples, seed), confidence)
     return Interval(
         value=float(array.mean()),
-        low=float(found.low),
-        high=float(found.high),
+        low=low,
+        high=high,
         n=array.size,
         method="bca",
         confidence=confidence,
         n_resamples=n_resamples,
         seed=seed,
     )
+
+
+def _resampled_means(array: Values, n_resamples: int, seed: int) -> Values:
+    """Return the mean of each resample; the draws of many cases are made in pieces, those of few are kept."""
+    batch = max(1, _BATCH_NUMBERS // array.size)
+    if n_resamples <= batch:
+        return np.asarray(array[_places(array.size, n_resamples, seed)].mean(axis=-1), np.float64)
+    rng = np.random.default_rng(seed)
+    sizes = (min(batch, n_resamples - start) for start in range(0, n_resamples, batch))
+    drawn = (rng.integers(0, array.size, (size, array.size)) for size in sizes)
+    return np.concatenate([array[places].mean(axis=-1) for places in drawn])
+
+
+@functools.lru_cache(maxsize=2)
+def _places(n_cases: int, n_resamples: int, seed: int) -> npt.NDArray[np.int64]:
+    """Draw which cases each resample takes, as (resamples, cases): records of one data set ask for the same draws."""
+    return np.random.default_rng(seed).integers(0, n_cases, (n_resamples, n_cases))
+
+
+def _bca(array: Values, means: Values, confidence: float) -> tuple[float, float]:
+    """Return the bounds: quantiles of the resampled means, moved for bias and for skewness.
+
+    `scipy.stats.bootstrap` gives the same to rounding; it would draw again for every record.
+    """
+    from scipy.special import ndtr, ndtri
+
+    mean = array.mean()
+    below = (np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / (2 * means.size)
+    # What leaving one case out does to a mean is known without doing it: the acceleration is a sixth of the skewness
+    # of the cases, over the root of their number.
+    away = array - mean
+    spread = (away**2).sum()
+    if not 0 < below < 1 or spread == 0:
+        return math.nan, math.nan  # nothing can be said: all resamples lie on one side, or all cases are nearly equal
+    acceleration = (away**3).sum() / (6 * spread**1.5)
+    bias, tail = ndtri([below, (1 - confidence) / 2])
+    moved = bias + np.array([tail, -tail])
+    low, high = np.quantile(means, ndtr(bias + moved / (1 - acceleration * moved)))
+    return float(low), float(high)
 
 
 def t_interval(values: npt.ArrayLike, *, confidence: float = 0.95) -> Interval:

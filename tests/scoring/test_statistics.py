@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harness.errors import UserError
 from harness.scoring.statistics import (
@@ -67,6 +68,22 @@ def test_the_same_seed_gives_the_same_interval():
     assert bca_interval(values, seed=3) == bca_interval(values, seed=3)
     assert bca_interval(values, seed=3) != bca_interval(values, seed=4)
     assert bca_interval(values).n_resamples >= 9_999
+
+
+@pytest.mark.parametrize("n", [2, 7, 100, 401])  # of 401 cases the draws are made in pieces
+def test_the_interval_over_cases_is_that_of_scipy(n):
+    rng = np.random.default_rng(n)
+    for values in (rng.uniform(0.5, 1, n), rng.exponential(3, n)):
+        found = bca_interval(values, seed=5)
+        same = stats.bootstrap(
+            (values,), np.mean, n_resamples=9_999, batch=2_000_000 // n, random_state=np.random.default_rng(5)
+        ).confidence_interval
+        assert [found.low, found.high] == pytest.approx([same.low, same.high], rel=1e-12)
+
+
+def test_an_interval_that_cannot_be_known_is_none():
+    found = bca_interval([0.0, 1e-200, 0.0, 0.0])
+    assert [found.low, found.high] == pytest.approx([math.nan, math.nan], nan_ok=True)
 
 
 def test_many_cases_need_little_memory():
