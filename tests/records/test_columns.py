@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from harness.files import canonical_json
 from harness.records import opened as opening
+from harness.records.aggregate import aggregate
 from harness.records.cases import CaseRow, parse_cases, to_csv
+from harness.records.check_values import _clearly_right, _Values
 from harness.records.columns import _numbers, read_columns
 from harness.records.crosscheck import summarise
 from harness.records.identity import run_id, run_id_of_text
@@ -219,3 +221,16 @@ def test_a_valid_record_is_never_looked_at_row_by_row(run, tools, monkeypatch):
     tools.reseal(folder, aggregates=True)
     monkeypatch.setattr("harness.records.columns.Columns.rows", lambda self: pytest.fail("rows were made"))
     assert verify(folder).ok
+
+
+@pytest.mark.parametrize(("metric", "value", "right"), [
+    ("nsd@2.native.v1", 1.0, True), ("nsd@2.native.v1", 1.01, False), ("nsd@2.native.v1", -0.01, False),
+    (HD95, 1.01, True), (HD95, -0.01, False),
+])  # fmt: skip
+def test_what_no_count_gives_is_right_within_its_range(metric, value, right):
+    rows = [row._replace(metric_id=metric, value=0.5) for row in rows_of() if row.metric_id == HD95 and not row.reason]
+    (stated,) = aggregate(rows, policy="adopted", intervals=False)
+    found = _clearly_right(
+        read_columns(to_csv([rows[0]._replace(value=value), *rows[1:4]])), {stated.id: _Values(stated)}
+    )
+    assert found.tolist() == [right, True, True, True]
