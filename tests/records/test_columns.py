@@ -228,9 +228,9 @@ def test_a_valid_record_is_never_looked_at_row_by_row(run, tools, monkeypatch):
     (HD95, 1.01, True), (HD95, -0.01, False),
 ])  # fmt: skip
 def test_what_no_count_gives_is_right_within_its_range(metric, value, right):
-    rows = [row._replace(metric_id=metric, value=0.5) for row in rows_of() if row.metric_id == HD95 and not row.reason]
+    rows = [row._replace(metric_id=metric, value=0.5) for row in rows_of() if row.metric_id == HD95][:4]
     (stated,) = aggregate(rows, policy="adopted", intervals=False)
     found = _clearly_right(
-        read_columns(to_csv([rows[0]._replace(value=value), *rows[1:4]])), {stated.id: _Values(stated)}
+        read_columns(to_csv([rows[0]._replace(value=value), *rows[1:]])), {stated.id: _Values(stated)}
     )
     assert found.tolist() == [right, True, True, True]
