@@ -15,16 +15,19 @@ from harness.leaderboard.cells import Cell
 from harness.leaderboard.folder import MARKER, put
 from harness.leaderboard.frontpage import stories
 from harness.leaderboard.gather import Broken, Found, find
-from harness.leaderboard.ledger import Facet, Line, facets, lines, siblings
+from harness.leaderboard.ledger import Line, facets, lines, siblings
 from harness.leaderboard.ledgerjson import catalogue_json
+from harness.leaderboard.metricpage import examples
 from harness.leaderboard.overview import FEWEST_CASES, write_overview
 from harness.leaderboard.publish import Press, Published, crew, publish_cells, publish_runs
 from harness.leaderboard.render import render
+from harness.leaderboard.runlist import write_run_lists
 from harness.leaderboard.standings import standings
 from harness.leaderboard.summary import RunSummary
 from harness.leaderboard.text import clean, plural, slug
 from harness.leaderboard.words import CONFIDENCE, EVIDENCE, GAINS, VERDICTS, word
 from harness.machine import processors
+from harness.records.crew import Crew
 from harness.records.objections import Objection, objections, standing
 from harness.records.protocol import family
 from harness.records.verification import TRUST
@@ -34,7 +37,6 @@ from harness.scoring.verdict import FEW_CASES, suggested_margin
 __all__ = ["Board", "Held", "study", "write_pages"]
 
 _CELLS_ON_FRONT = 12
-_RUNS_PER_PAGE = 500
 
 _TRUST_MEANING = (
     "a paper says so",
@@ -98,21 +100,34 @@ class Held:
 
 def study(board: Board, folder: Path | None = None, workers: int | None = None) -> Held:
     """Verify every record, compare cells and claims; write the pages of runs and cells where a folder is given."""
-    press = Press(folder, board.counts, board.cards, board.viewer, board.objections)
     with crew(workers or processors()) as pressmen:
-        published = publish_runs(board.found, board.standing, press, pressmen)
-        cells = publish_cells(published.runs, published.folders, press, pressmen)
+        return _study(board, folder, pressmen)
+
+
+def _study(board: Board, folder: Path | None, pressmen: Crew) -> Held:
+    press = Press(folder, board.counts, board.cards, board.viewer, board.objections)
+    # The examples of the metric page take seconds, most of them to load compiled code.
+    published = publish_runs(board.found, board.standing, press, pressmen, meanwhile=examples if folder else None)
+    cells = publish_cells(published.runs, published.folders, press, pressmen)
     ledger = lines(board.claims, standings(board.claims, published.runs, published.folders, board.datasets))
     return Held(published, cells, ledger)
 
 
 def write_pages(board: Board, folder: Path, workers: int | None = None) -> None:
     """Write every page of ``board`` below ``folder``, on all processors unless told otherwise."""
-    held = study(board, folder, workers)
+    with crew(workers or processors()) as pressmen:
+        held = _study(board, folder, pressmen)
+        lists = write_run_lists(held.published.runs, folder, board.counts, pressmen)
+        _write_other_pages(board, held, folder)
+        for _ in lists:
+            pass  # the pages are written; an error in a process is raised here
+
+
+def _write_other_pages(board: Board, held: Held, folder: Path) -> None:
+    """Write what is no page of a run or cell and no list of runs."""
     published, cells, ledger = held.published, held.cells, held.ledger
     _write_front(board, ledger, published, cells, folder)
     _write_claims(board, ledger, folder)
-    _write_run_lists(board, published.runs, folder)
     _write_method(board, folder)
     write_overview(ledger, published.runs, cells, folder, board.counts)
     write_catalogue(ledger, published.runs, cells, folder, board.counts, board.cards)
@@ -182,36 +197,6 @@ def _write_claims(board: Board, ledger: list[Line], folder: Path) -> None:
             dataset_page=slug(line.claim.dataset),
         )
         put(folder / "claims" / f"{line.claim.id}.html", page)
-
-
-def _write_run_lists(board: Board, runs: Sequence[RunSummary], folder: Path) -> None:
-    pages = max(1, -(-len(runs) // _RUNS_PER_PAGE))
-    for number in range(1, pages + 1):
-        part = runs[(number - 1) * _RUNS_PER_PAGE : number * _RUNS_PER_PAGE]
-        page = render(
-            "runs.html",
-            depth=0,
-            section="runs",
-            counts=board.counts,
-            lead=f"{plural(len(runs), 'run')} with a record that passed its checks, failures included.",
-            runs=part,
-            facets=_run_facets(part),
-            page=number,
-            pages=pages,
-        )
-        put(folder / f"runs{'' if number == 1 else f'-{number}'}.html", page)
-
-
-def _run_facets(runs: Sequence[RunSummary]) -> list[Facet]:
-    def facet(key: str, title: str, values: list[str]) -> Facet:
-        return Facet(key, title, tuple((value, value, values.count(value)) for value in sorted(set(values))))
-
-    return [
-        facet("model", "Model", [run.model for run in runs]),
-        facet("dataset", "Data set", [run.dataset for run in runs]),
-        facet("init", "Start", [run.init for run in runs]),
-        facet("status", "Status", [run.status for run in runs]),
-    ]
 
 
 def _write_method(board: Board, folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -87,7 +87,13 @@ def crew(workers: int) -> Crew:
     return Crew(workers, _WORTH_WORKERS)
 
 
-def publish_runs(found: Sequence[Found], standing: Mapping[str, str], press: Press, workers: Crew) -> Published:
+def publish_runs(
+    found: Sequence[Found],
+    standing: Mapping[str, str],
+    press: Press,
+    workers: Crew,
+    meanwhile: Callable[[], object] | None = None,
+) -> Published:
     """Verify every record, write a page for each that holds, and compare them with one another.
 
     Parameters
@@ -100,6 +106,8 @@ def publish_runs(found: Sequence[Found], standing: Mapping[str, str], press: Pre
         Where to, and how.
     workers : Crew
         Who does it.
+    meanwhile : callable, optional
+        What this process does once the others have begun.
     """
     work = functools.partial(_publish, press=press)
     runs: dict[str, RunSummary] = {}
@@ -107,7 +115,10 @@ def publish_runs(found: Sequence[Found], standing: Mapping[str, str], press: Pre
     folders: dict[str, Path] = {}
     refused = []
     what = "run pages" if press.folder else "runs"
-    for item, outcome in zip(found, _shown(workers.map(work, found), what, len(found)), strict=True):
+    outcomes = workers.map(work, found)
+    if meanwhile is not None:
+        meanwhile()
+    for item, outcome in zip(found, _shown(outcomes, what, len(found)), strict=True):
         if isinstance(outcome, Broken):
             refused.append(outcome)
         elif outcome[0].run_id not in runs:
