@@ -111,7 +111,7 @@ def on_grid_of(chosen: Tensor, maps: Sequence[Tensor]) -> Tensor:
     -------
     Tensor of shape (batch, all channels, a, b, c)
     """
-    grid = chosen.shape[2:]
+    grid = (chosen.shape[2], chosen.shape[3], chosen.shape[4])
     joined = [
         F.adaptive_avg_pool3d(each, grid) if each.shape[2] > grid[0] else F.interpolate(each, grid, mode="nearest")
         for each in maps
