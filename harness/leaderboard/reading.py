@@ -143,7 +143,7 @@ def said(verification: Verification) -> str:
 
 
 def _case_means(table: dict[str, Sequence[float | None]]) -> dict[str, float | None]:
-    if all(len(values) == 1 for values in table.values()):
+    if all(map((1).__eq__, map(len, table.values()))):
         return {case: values[0] for case, values in table.items()}
     means: dict[str, float | None] = {}
     for case, values in table.items():
@@ -196,4 +196,4 @@ def log_lines(log: bytes) -> list[object]:
 
 def is_number(value: object) -> bool:
     """Whether a value from a log is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) in (int, float)  # a boolean is an int to isinstance, and JSON makes no subclasses

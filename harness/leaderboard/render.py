@@ -16,7 +16,7 @@ from harness.leaderboard.cells import decimals
 from harness.leaderboard.ledger import printed
 from harness.leaderboard.metricpage import examples
 from harness.leaderboard.summary import metric_name
-from harness.leaderboard.text import clean, escaped, number, safe_url, signed
+from harness.leaderboard.text import clean, escaped, harmless, number, safe_url, signed
 from harness.leaderboard.words import EVIDENCE, Word, protocol_field, word
 
 __all__ = ["CSP", "NAVIGATION", "STATIC", "VIEWER_CSP", "evidence_title", "render"]
@@ -66,18 +66,23 @@ def _fact_rows(rows: Iterable[tuple[str, Any]]) -> Markup:
             shown = f'<code title="{escaped(value["code"], 100)}">{escaped(value["code"])}</code>'
         else:
             shown = f"<bdi>{escaped(value)}</bdi>"
-        parts.append(f"  <div><dt>{escaped(name)}</dt><dd>{shown}</dd></div>\n")
+        parts.append(f"  <div><dt>{_fact_name(name)}</dt><dd>{shown}</dd></div>\n")
     return Markup("".join(parts))  # noqa: S704 - every text above went through `escaped`
+
+
+_fact_name = functools.lru_cache(maxsize=256)(escaped)  # the same few on every page
 
 
 def _number_rows(rows: Iterable[Sequence[str]]) -> Markup:
     """Write the rows of a table of numbers; the first of each row is its name."""
+    held = list(rows)
+    if not harmless([text for row in held for text in row], 80):
+        held = [(escaped(name, 80), *map(escaped, values)) for name, *values in held]
     parts = []
-    for name, *values in rows:
-        cells = '</td><td class="num">'.join([escaped(value) for value in values])
-        cells = f'<td class="num">{cells}</td>' if values else ""
-        parts.append(f'<tr><th scope="row"><bdi>{escaped(name, 80)}</bdi></th>{cells}</tr>')
-    return Markup("".join(parts))  # noqa: S704 - every text above went through `escaped`
+    for name, *values in held:
+        cells = '<td class="num">' + '</td><td class="num">'.join(values) + "</td>" if values else ""
+        parts.append(f'<tr><th scope="row"><bdi>{name}</bdi></th>{cells}</tr>')
+    return Markup("".join(parts))  # noqa: S704 - every text above is `harmless` or went through `escaped`
 
 
 def _check_rows(checks: Iterable[Mapping[str, str]]) -> Markup:
