@@ -67,10 +67,14 @@ class Topic:
         return ", ".join(parts) or "no claim and no run yet"
 
     @property
-    def fingerprints(self) -> list[tuple[str, str, str, int]]:
-        """What the runs read: split and fold, hash of the scored cases, hash of all cases, how many runs."""
+    def fingerprints(self) -> list[tuple[str, str, str, str, int]]:
+        """What the runs read: split and fold, what for, hash of the scored cases, hash of all cases, how many runs."""
         found = Counter(
-            (run.split if run.fold is None else f"{run.split}, fold {run.fold}", *run.fingerprints)
+            (
+                run.split if run.fold is None else f"{run.split}, fold {run.fold}",
+                "pretraining" if run.kind == "pretrain" else "training and scoring",
+                *run.fingerprints,
+            )
             for run in self.runs
             if run.fingerprints[0]
         )

@@ -216,11 +216,14 @@ def root(request: pytest.FixtureRequest, board: Path) -> str:
 def pages(board: Path) -> list[str]:
     """One page of each kind, relative to the board."""
     run = next(p for p in sorted(board.glob("runs/*/index.html")) if (p.parent / "slices").is_dir())
+    failed = next(p for p in sorted(board.glob("runs/*/index.html")) if not (p.parent / "slices").is_dir())
     cell = next(board.glob("cells/*.html"))
+    of_runs = next(board.glob("datasets/head_and_neck*.html"))
     return [
         "index.html", "runs.html", "claims/r001.html", "models/index.html", "models/models_genesis.html",
         "datasets/index.html", "datasets/ct_headneck_oar.html", "metrics.html", "plots.html", "method.html",
-        run.relative_to(board).as_posix(), cell.relative_to(board).as_posix(),
+        run.relative_to(board).as_posix(), cell.relative_to(board).as_posix(), failed.relative_to(board).as_posix(),
+        of_runs.relative_to(board).as_posix(),
     ]  # fmt: skip
 
 

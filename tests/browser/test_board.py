@@ -10,6 +10,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 ROWS = '[data-table="claims"] tbody tr'
+_PATIENCE = 150
 SELECT = 'form[data-for="claims"] select[name="{}"]'
 
 
@@ -214,6 +215,21 @@ def test_no_page_is_wider_than_the_screen(browser, root, pages, width):
         assert browser.js("return document.documentElement.scrollWidth") <= width, page
 
 
+def test_the_run_list_and_the_print_hide_no_column(browser, root):
+    """A table that scrolls inside its frame must not do so on a desk's screen, nor ever on paper."""
+    wide = "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    browser.open(f"{root}/runs.html")
+    assert browser.js(wide) == 0
+    browser.look(794, 1123, medium="print")  # A4 at 96 dots an inch
+    for page in ("index.html", "runs.html"):
+        browser.open(f"{root}/{page}")
+        assert browser.js("return document.documentElement.scrollWidth") <= 794, page
+        inner = (
+            "return [...document.querySelectorAll('.scroll')].every(e => getComputedStyle(e).overflowX === 'visible')"
+        )
+        assert browser.js(inner), page
+
+
 def test_marks_are_seen_without_scrolling_on_pages_of_such_results(browser, root, pages):
     for page in pages:
         if page.startswith(("runs/", "cells/")):
@@ -267,6 +283,7 @@ def test_attacked_pages_are_quiet_and_whole(browser, attacked):
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_axe_finds_nothing(browser, board, pages, axe, width, scheme):
     browser.look(width, 900, scheme)
+    browser.driver.set_script_timeout(_PATIENCE)  # the ledger has thousands of elements, and a processor may be busy
     found = []
     for page in pages:
         browser.open(f"{board.as_uri()}/{page}")
