@@ -48,16 +48,18 @@ def check_identity(opened: Opened, registry: Registry) -> Iterator[Finding]:
     record = opened.record
     unknown: Level = "warning" if record.division == "closed" else "note"
     data, model, split = registry.dataset(record), registry.model(record), registry.split(record)
-    if data is None:
-        yield Finding(5, unknown, "dataset.id", f"no card is called {record.dataset.id!r}; splits cannot be compared")
-    elif split is None and record.kind != "pretrain":
+    sources = registry.sources(record)
+    for name in (name for name, card in sources.items() if card is None):
+        yield Finding(5, unknown, "dataset.id", f"no card is called {name!r}; splits cannot be compared")
+    if data is not None and split is None and record.kind != "pretrain":
         message = f"the card of {data.id!r} has no split {record.split.id!r} with fold {record.split.fold}"
         yield Finding(5, unknown, "split.id", message)
     elif split is not None and record.split.sha256 not in (None, split.sha256):
         message = f"is not the hash of the split {split.id!r}, so other cases may have been used"
         yield Finding(5, "error", "split.sha256", message)
-    if data is not None and not set(data.evidence) <= set(record.evidence):
-        message = f"lacks the marks {sorted(set(data.evidence) - set(record.evidence))} of the data set"
+    marks = {mark for card in sources.values() if card is not None for mark in card.evidence}
+    if not marks <= set(record.evidence):
+        message = f"lacks the marks {sorted(marks - set(record.evidence))} of the data set"
         yield Finding(5, "error", "evidence", message)
     if model is None:
         name = f"{record.model.id}.{record.model.variant}"

@@ -34,6 +34,12 @@ class Registry:
         found = _dataset(record.dataset.id, self.folders)
         return None if found is None else found[0]
 
+    def sources(self, record: Record) -> dict[str, DatasetCard | None]:
+        """Return the cards of the data sets that a record's volumes come from: a pretraining joins several by ``+``."""
+        names = record.dataset.id.split("+") if record.kind == "pretrain" else [record.dataset.id]
+        found = {name: _dataset(name, self.folders) for name in names}
+        return {name: None if card is None else card[0] for name, card in found.items()}
+
     def dataset_folder(self, record: Record) -> Path | None:
         """Return the folder that the card lies in."""
         found = _dataset(record.dataset.id, self.folders)

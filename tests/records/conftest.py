@@ -307,7 +307,8 @@ def reseal(folder: Path, change: Callable[[dict[str, Any]], None] | None = None,
             for metric in aggregate(rows, policy="adopted", order=[metric["id"] for metric in data["metrics"]])
         ]
     for name, place in (("predictions.txt", "predictions_sha256"), ("log.jsonl", "log_sha256")):
-        data[place] = file_sha256(folder / name)
+        if (folder / name).is_file():  # a pretraining has no predictions
+            data[place] = file_sha256(folder / name)
     if (folder / "loading.json").is_file():
         data["weights"]["loading_file_sha256"] = file_sha256(folder / "loading.json")
     data["config_sha256"] = config_sha256((folder / "config.yaml").read_text(encoding="utf-8"))

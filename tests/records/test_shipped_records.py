@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 from harness.leaderboard import build
 from harness.records.verify import verify_all
@@ -23,3 +25,14 @@ def test_they_make_a_board_that_marks_weights_made_here(tmp_path: Path) -> None:
     runs = [page.read_text(encoding="utf-8") for page in (tmp_path / "runs").glob("*/index.html")]
     assert len(runs) >= 31
     assert not [page for page in runs if "no card is called" in page]
+
+
+def test_a_pretraining_on_several_data_sets_carries_the_marks_of_each(tmp_path: Path, tools: Any) -> None:
+    (record,) = (RESULTS / "records").glob("unlabelled_ct+ct_headneck_oar/**/record.json")
+    copy = tmp_path / "record"
+    shutil.copytree(record.parent, copy)
+    assert "bundled_sample" in record.read_text(encoding="utf-8")
+    tools.reseal(copy, lambda content: content.update(evidence=[]))
+    (verdict,) = verify_all([copy])
+    assert any("lacks the marks ['bundled_sample']" in finding.message for finding in verdict.findings)
+    assert verdict.errors
