@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli.run import add_config_arguments, overrides_of
 from harness.errors import UserError
+from harness.machine import processors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add.add_argument("path", type=Path, metavar="PATH")
     for action in (check, export):
         action.add_argument("--root", type=Path, metavar="PATH", help="where it lies, if not where it was added")
-        action.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+        action.add_argument("--workers", type=int, default=processors())
     export.add_argument("--to", required=True, choices=["nnunet"], help="nnU-Net v2")
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     export.add_argument("--split", metavar="ID", help="of the card; its first by default")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+from harness.machine import processors
 
 if TYPE_CHECKING:
     from harness.scoring.summary import Summary
@@ -36,7 +36,7 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what every scoring command takes."""
     parser.add_argument("--metrics", default="dice,hd95", metavar="IDS", help="such as dice,hd95,nsd@2")
     parser.add_argument("--policy", default="adopted", help="what empty masks count")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=processors())
 
 
 def execute(arguments: argparse.Namespace) -> int:
