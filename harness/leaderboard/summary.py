@@ -137,7 +137,7 @@ def summarise(data: RunData, place: str) -> RunSummary:
         steps=record.protocol.steps,
         trust=data.verification.trust,
         supersedes=record.supersedes,
-        fingerprints=(record.dataset.fingerprint.scored, record.dataset.fingerprint.all),
+        fingerprints=(record.dataset.fingerprint.scored or "", record.dataset.fingerprint.all or ""),
     )
 
 
