@@ -41,6 +41,7 @@ class Topic:
     models: list[ModelCard] = field(default_factory=list)
     dataset: DatasetCard | None = None
     brief: list[BriefFact] = field(default_factory=list)
+    same: list[Topic] = field(default_factory=list)
 
     @property
     def page(self) -> str:
@@ -113,6 +114,7 @@ def write_catalogue(
     for dataset in all_dataset_cards(cards):
         topic = datasets.setdefault(dataset.id, Topic(dataset.id, dataset.id))
         topic.dataset, topic.title = dataset, dataset.title
+    _join_names(datasets)
     known = {topic.key: topic.dataset for topic in datasets.values() if topic.dataset is not None}
     _write("models", "model.html", models, folder, counts, known)
     _write("datasets", "dataset.html", datasets, folder, counts, known)
@@ -145,6 +147,16 @@ def _topics(
     for cell in cells:
         topics[of_run(cell.first)].cells.append(cell)
     return topics
+
+
+def _join_names(topics: dict[str, Topic]) -> None:
+    """Lead from the name that a paper uses to the card of the same images, and back."""
+    for topic in topics.values():
+        kin = topic.dataset.shares_images_with if topic.dataset is not None else ()
+        for other in (topics[one.name] for one in kin if one.how == "is" and one.name in topics):
+            for here, there in ((topic, other), (other, topic)):
+                if all(there is not known for known in here.same):
+                    here.same.append(there)
 
 
 def _write(

@@ -196,3 +196,11 @@ def test_a_data_set_page_names_what_the_runs_read_and_every_id_of_its_splits(tmp
     metrics = (tmp_path / "metrics.html").read_text(encoding="utf-8")
     assert metrics.count("<h4>") == sum(len(cards) for *_, cards in families())
     assert "<dd>none</dd>" not in metrics.split("Definitions", 1)[1].split("Scores of pretraining", 1)[0]
+
+
+def test_the_name_that_a_paper_uses_leads_to_the_card_of_the_same_images(tmp_path):
+    write_catalogue([], [run(dataset="atlas2")], [], tmp_path, {"records": "", "claims": ""})
+    paper, card = ((tmp_path / "datasets" / f"{name}.html").read_text("utf-8") for name in ("atlas2", "atlas_v2"))
+    assert '<a href="atlas_v2.html">' in paper
+    assert '<a href="atlas2.html">' in card
+    assert "the same images as" in (tmp_path / "datasets" / "index.html").read_text("utf-8")
