@@ -134,7 +134,6 @@ def _environment(*, framed: bool) -> jinja2.Environment:
     environment.filters["t"] = clean
     environment.filters["field"] = protocol_field
     environment.globals.update(
-        csp=CSP,
         version=__version__,
         navigation=NAVIGATION,
         number=number,
@@ -155,7 +154,7 @@ def _environment(*, framed: bool) -> jinja2.Environment:
     return environment
 
 
-def render(template: str, *, depth: int, section: str, counts: dict[str, str], **context: Any) -> str:
+def render(template: str, *, depth: int, section: str, counts: dict[str, str], csp: str = CSP, **context: Any) -> str:
     """Fill a template.
 
     Parameters
@@ -168,11 +167,13 @@ def render(template: str, *, depth: int, section: str, counts: dict[str, str], *
         Which entry of the navigation the page belongs to.
     counts : dict of str to str
         ``records`` and ``claims`` in words, for the foot of the page.
+    csp : str
+        What the page may load, for its Content-Security-Policy.
     **context
         What the template shows.
     """
     root = "../" * depth
-    before, between, scripts, after = _frame(root, section, counts["records"], counts["claims"])
+    before, between, scripts, after = _frame(root, section, counts["records"], counts["claims"], csp)
     text = (
         _environment(framed=False)
         .get_template(template)
@@ -189,12 +190,12 @@ _BARE: Final = _PART.join(f"{{% block {name} %}}{{% endblock %}}" for name in ("
 
 
 @functools.lru_cache(maxsize=64)
-def _frame(root: str, section: str, records: str, claims: str) -> list[str]:
+def _frame(root: str, section: str, records: str, claims: str, csp: str) -> list[str]:
     """Return what `base.html` writes around title, scripts and main: the same for thousands of pages, filled once."""
     blocks = "".join(f"{{% block {name} %}}{_PART}{{% endblock %}}" for name in ("title", "scripts", "main"))
     page = _environment(framed=True).from_string(f'{{% extends "base.html" %}}{blocks}')
     counts = {"records": records, "claims": claims}
-    return page.render(root=root, m=_macros(root), section=section, counts=counts).split(_PART)
+    return page.render(root=root, m=_macros(root), section=section, counts=counts, csp=csp).split(_PART)
 
 
 @functools.cache
