@@ -59,10 +59,11 @@ def _score(
     *,
     higher: bool,
     baseline_of: str | None = None,
+    version: int = 1,
 ) -> PretextDefinition:
     return PretextDefinition(
         id=id,
-        record_id=f"{record}.v1",
+        record_id=f"{record}.v{version}",
         unit=unit,
         higher_is_better=higher,
         formula=formula,
@@ -87,8 +88,8 @@ _TURNS = "share of views of held-out volumes whose quarter turns are told rightl
 _XENT = "normalised temperature-scaled cross entropy of two views of held-out crops; embeddings: "
 _L1 = "mean over voxels of |answer - uncorrupted| on corrupted crops of held-out volumes; answer: "
 _PROBE = (
-    "balanced accuracy over the classes of held-out cells of a class-weighted ridge regression fitted on features of "
-    "training volumes; encoder: "
+    "balanced accuracy over the classes of held-out cells, those beyond the scan left out, of a class-weighted ridge "
+    "regression fitted on features of training volumes, of every encoder stage where the recipe has several; encoder: "
 )
 
 PRETEXT_METRICS = {
@@ -144,7 +145,8 @@ PRETEXT_METRICS = {
             higher=False,
             baseline_of="l1",
         ),
-        _score("probe", "accuracy.probe", "fraction", _PROBE + "the pretrained one, frozen", higher=True),
+        # version 1 counted cells beyond the scan as background, and read one stage
+        _score("probe", "accuracy.probe", "fraction", _PROBE + "the pretrained one, frozen", higher=True, version=2),
         _score(
             "probe_random",
             "accuracy.probe_random",
@@ -152,6 +154,7 @@ PRETEXT_METRICS = {
             _PROBE + "one that was never trained, frozen",
             higher=True,
             baseline_of="probe",
+            version=2,
         ),
     )
 }

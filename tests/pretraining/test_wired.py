@@ -42,8 +42,8 @@ METRICS = {
     "models_genesis": {"mse.restoration.v1", "mse.restoration_identity.v1", "mse.restoration_blur.v1"},
     "volume_fusion": {"accuracy.pseudo_label.v1", "dice.fusion.v1", "dice.fusion_majority.v1"},
     "volume_fusion_2023": {"accuracy.pseudo_label.v1", "dice.fusion.v1", "dice.fusion_majority.v1"},
-    "med3d": {"accuracy.pseudo_label.v1", "accuracy.probe.v1", "accuracy.probe_random.v1"},
-    "brainsegfounder": {"accuracy.rotation.v1", "nt_xent.views.v1", "l1.restoration.v1", "accuracy.probe.v1"},
+    "med3d": {"accuracy.pseudo_label.v1", "accuracy.probe.v2", "accuracy.probe_random.v2"},
+    "brainsegfounder": {"accuracy.rotation.v1", "nt_xent.views.v1", "l1.restoration.v1", "accuracy.probe.v2"},
 }
 
 
