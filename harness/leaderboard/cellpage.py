@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from markupsafe import Markup
 
@@ -177,6 +177,10 @@ def curve_plot(cell: Cell, curves: dict[str, list[tuple[float, float]]], ident: 
     return Plot("Learning curves", lead, svg, "Training loss against step.", ["start and step", "loss"], rows)
 
 
+_WORD: Final = re.compile(r"harness|run|[a-z0-9_.]+=[A-Za-z0-9_.+-]+")
+_SAFE: Final = re.compile(_WORD.pattern + r"|'[a-z0-9_.]+=[A-Za-z0-9_.+,:{}\[\] -]+'")
+
+
 def write_cell_page(
     cell: Cell,
     curves: dict[str, list[tuple[float, float]]],
@@ -185,8 +189,9 @@ def write_cell_page(
     counts: dict[str, str],
     ran: Race | None = None,
     floors: Sequence[tuple[str, str, str]] = (),
+    config: Any = None,
 ) -> None:
-    """Write ``folder/cells/<key>.html``."""
+    """Write ``folder/cells/<key>.html``; ``config`` is the resolved configuration of the cell's first run."""
     shown = [
         class_plot(cell, "classes"),
         case_plot(cell, "cases"),
@@ -207,7 +212,7 @@ def write_cell_page(
         floors=floors,
         metric=metric_name(cell.metric.id) if cell.metric else "score",
         protocol=protocol,
-        command=command(cell.first),
+        command=command(cell.first, config),
     )
     put(folder / cell.href, page)
 
@@ -219,18 +224,27 @@ def _worst(cell: Cell, most: int = 5) -> list[tuple[str, list[str]]]:
     return [(case, [number(side.get(case)) for side in scores]) for case in worst]
 
 
-def command(run: RunSummary) -> str | None:
-    """Return the command that runs the first run of a cell again; None where a name in it is not plain.
+def command(run: RunSummary, config: Any) -> str | None:
+    """Return the command that runs the first run of a cell again.
 
-    It is copied into terminals, so that nothing a stranger wrote may stand in it but plain names.
+    It is copied into terminals, so that nothing a stranger wrote may stand in it but plain names and values. None where
+    that cannot be, or where what the run's configuration changed in a protocol of ours cannot be told.
     """
+    from harness.overrides import beyond_protocol  # Hydra and the settings of training: for pages of cells alone
+
+    protocol = config.get("protocol") if isinstance(config, dict) else None
+    changed = beyond_protocol(protocol) if isinstance(protocol, dict) else None
+    if changed is None:
+        return None
     words = ["harness", "run", f"model={run.model}", f"dataset={run.dataset}", f"protocol={run.protocol}"]
     words += [f"init={run.init}", f"seed={run.seed}", f"split={run.split}"]
     if run.fold is not None:
         words.append(f"fold={run.fold}")
     if run.label_fraction is not None and run.label_fraction != 1:
         words.append(f"label_fraction={run.label_fraction:g}")
+    if config.get("subset_seed"):
+        words.append(f"subset_seed={config['subset_seed']}")
+    words += [word if _WORD.fullmatch(word) else f"'{word}'" for word in changed]
     if "self_pretrained" in run.evidence:
         words += ["'cards=[FOLDER_OF_YOUR_CARD]'"]
-    plain = all(re.fullmatch(r"[a-z_]+=[A-Za-z0-9_.-]+|harness|run|'cards=\[[A-Z_]+\]'", word) for word in words)
-    return " ".join(words) if plain else None
+    return " ".join(words) if all(map(_SAFE.fullmatch, words)) else None

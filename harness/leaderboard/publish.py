@@ -24,6 +24,7 @@ from harness.leaderboard.runpage import write_run_page
 from harness.leaderboard.summary import RunSummary, summarise
 from harness.progress import track
 from harness.records import crosscheck
+from harness.records.configuration import read_config
 from harness.records.crew import Crew
 from harness.records.objections import Objection
 from harness.records.store import load
@@ -180,8 +181,10 @@ def _publish_cell(
     logs = {run_id: _log(home) for run_id, home in folders.items()}
     curves = {run_id: read_curves(log)[0] for run_id, log in logs.items()}
     ran = race(cell, {run_id: read_points(log) for run_id, log in logs.items()})
-    facts: list[tuple[str, Any]] = protocol_facts(load(folders[cell.first.run_id]))
-    write_cell_page(cell, curves, facts, press.folder, press.counts, ran, floors)
+    home = folders[cell.first.run_id]
+    facts: list[tuple[str, Any]] = protocol_facts(load(home))
+    config, _ = read_config((home / "config.yaml").read_text(encoding="utf-8"))
+    write_cell_page(cell, curves, facts, press.folder, press.counts, ran, floors, config)
     return cell.gain
 
 

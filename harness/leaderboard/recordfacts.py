@@ -68,7 +68,9 @@ def protocol_facts(record: Record) -> Facts:
         ]
     seeds = record.seeds.model_dump()
     facts.append(("Seeds", ", ".join(f"{name} {value}" for name, value in seeds.items())))
-    return [*facts, ("Config overrides", " ".join(record.config_overrides) or "none")]
+    if record.config_overrides:
+        facts.append(("Changed in the protocol", ", ".join(record.config_overrides)))
+    return facts
 
 
 def data_facts(record: Record) -> Facts:

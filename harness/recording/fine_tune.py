@@ -25,6 +25,7 @@ from harness.data.reference import read_reference
 from harness.errors import HarnessError
 from harness.files import canonical_json, file_sha256, sha256_hex
 from harness.footprint import footprint, outputs_of
+from harness.overrides import beyond_protocol
 from harness.pretraining.seen import FILE_NAME as SEEN_FILE
 from harness.pretraining.seen import contamination
 from harness.recording.shared import (
@@ -118,6 +119,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         submitter=submitter(config.submitter),
         cases=rows,
         config_yaml=config_yaml,
+        config_overrides=beyond_protocol(config.science()["protocol"]) or (),
         loading=loading,
         log_path=folder.log,
         predictions=facts.scored.hashes,

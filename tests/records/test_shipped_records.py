@@ -25,6 +25,9 @@ def test_they_make_a_board_that_marks_weights_made_here(tmp_path: Path) -> None:
     runs = [page.read_text(encoding="utf-8") for page in (tmp_path / "runs").glob("*/index.html")]
     assert len(runs) >= 31
     assert not [page for page in runs if "no card is called" in page]
+    cells = [page.read_text(encoding="utf-8") for page in (tmp_path / "cells").glob("*.html")]
+    (unet,) = [page for page in cells if "model=baseline.unet " in page]
+    assert "protocol.training.steps=1000" in unet  # the protocol has 3,000: its name alone would run another cell
 
 
 def test_a_pretraining_on_several_data_sets_carries_the_marks_of_each(tmp_path: Path, tools: Any) -> None:
