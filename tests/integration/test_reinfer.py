@@ -42,7 +42,7 @@ def test_recorded_weights_give_the_recorded_scores_and_others_do_not(
     assert _compare(clean, then, replace(then, record=elsewhere)).verification.trust == 4
     assert _compare(clean, then, then).verification.trust == 3
     moved = [row._replace(value=row.value / 2) if row.value else row for row in then.rows]
-    assert not _compare(clean, then, replace(then, rows=moved)).verification.ok
+    assert not _compare(clean, then, replace(then, columns=None, listed=moved)).verification.ok
 
     current = record.parent / "checkpoints" / "state.pt"
     state = read_state(current)
