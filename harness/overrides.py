@@ -19,9 +19,8 @@ __all__ = ["beyond_protocol"]
 
 _NAME = re.compile(r"[a-z0-9_]+")
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_CONSTANTS = frozenset(
-    {"null", "true", "false", "nan", "inf", "none"}
-)  # words that Hydra or YAML would not keep as text
+# Words that Hydra or YAML would not keep as text.
+_CONSTANTS = frozenset({"null", "true", "false", "nan", "inf", "none"})
 
 
 def beyond_protocol(protocol: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from harness.cards.dataset import DatasetCard
 from harness.cards.model import ModelCard
 from harness.cards.overlap import contamination_of
 from harness.checkpoints.hashing import state_sha256
-from harness.config import RunConfig, run_config
+from harness.config import RunConfig
 from harness.data.fingerprint import fingerprint
 from harness.data.opening import CellData
 from harness.data.reading import as_labels, read
@@ -92,6 +92,7 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
     # the rules by which the data met the weights belong to the configuration as it was resolved
     rules = {"input_rules": list(facts.data.rules)} if facts.data.rules else {}
     config_yaml = yaml.safe_dump({**config.science(), **rules}, sort_keys=True, allow_unicode=True)
+    changed = beyond_protocol(config.science()["protocol"])
     loading = facts.built.loading()
     planned, unplanned = _planned(facts)
     sums = {case: kept_sums(folder.sums, case) for case in facts.scored.hashes} if protocol.scoring.sums else None
@@ -119,14 +120,14 @@ def write_record(folder: RunFolder, facts: Facts) -> Path:
         submitter=submitter(config.submitter),
         cases=rows,
         config_yaml=config_yaml,
-        config_overrides=beyond_protocol(config.science()["protocol"]) or (),
+        config_overrides=changed or (),
         loading=loading,
         log_path=folder.log,
         predictions=facts.scored.hashes,
         sums=sums,
         pictures=hash_pictures(folder.record / "slices"),
         evidence=_evidence(facts),
-        division=_division(config),
+        division=_division(changed),
         policy=protocol.scoring.policy,
         metric_order=metric_ids,
         averaging=dict.fromkeys(metric_ids, protocol.scoring.averaging) if protocol.scoring.averaging else None,
@@ -373,9 +374,6 @@ def _evidence(facts: Facts) -> set[Any]:
     return marks
 
 
-def _division(config: RunConfig) -> Any:
-    """Return ``closed`` where the shipped protocol was followed to the letter."""
-    if not (shipped("configs") / "protocol" / f"{config.protocol.name}.yaml").is_file():
-        return "open"
-    published = run_config([f"model={config.model}", f"dataset={config.dataset}", f"protocol={config.protocol.name}"])
-    return "closed" if published.protocol == config.protocol else "open"
+def _division(changed: tuple[str, ...] | None) -> Any:
+    """Return ``closed`` where the shipped protocol was followed to the letter; see `harness.overrides`."""
+    return "closed" if changed == () else "open"
